@@ -1,0 +1,1 @@
+"""Networks, image analysis, ontology, weights and training; imports nothing else of ours."""

@@ -1,0 +1,38 @@
+"""The vision backends by name, loaded once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.backend import Image
+
+
+def _classical() -> Any:
+    from models.classical import ClassicalBackend
+
+    return ClassicalBackend()
+
+
+LOADERS: dict[str, Callable[[], Any]] = {"classical": _classical}
+"""Backend name to the function that loads it. Imports are deferred: networks take seconds."""
+
+
+@cache
+def load(name: str) -> Any:
+    """The backend of that name; it implements one or more protocols of `models.backend`.
+
+    Raises:
+        KeyError: there is no backend of that name.
+    """
+    return LOADERS[name]()
+
+
+def tissue_mask(image: Image) -> npt.NDArray[np.bool_]:
+    """Where there is tissue, by colour (the classical backend): the denominator of fractions."""
+    mask: npt.NDArray[np.bool_] = load("classical").region(image, "tissue").mask
+    return mask

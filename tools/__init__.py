@@ -1,0 +1,1 @@
+"""The typed tools that look at the image, their registry, and the runtimes that run them."""

@@ -1,0 +1,188 @@
+"""`count_nuclei`: each nucleus, or each cell of one type, as an instance, and their number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from models import ontology
+from models.backend import ALL_NUCLEI, Array, NucleiBackend
+from models.backends import tissue_mask
+from tools.arrays import ArrayHandle
+from tools.base import (
+    Accepts,
+    Arguments,
+    Output,
+    QualityNote,
+    Reference,
+    Scene,
+    Tool,
+    searched,
+)
+from tools.errors import ToolFailure
+from tools.segment import outside_vocabulary, where
+from tools.units import area_um2, density_per_mm2
+
+_PLURALS = (("nucleus", "nuclei"), ("sis", "ses"), ("y", "ies"))
+"""Endings of the nouns of cells that do not just take an s."""
+
+
+class CountArguments(Arguments):
+    """Which cells, and where."""
+
+    cell_type: str | None = Field(
+        default=None, description="The type, in words, or null for every nucleus."
+    )
+    within: Annotated[Reference | None, Accepts("segment")] = Field(
+        default=None,
+        description="Reference to an earlier call whose region restricts this one, "
+        'for example "$1".',
+    )
+    outside: Annotated[Reference | None, Accepts("segment")] = Field(
+        default=None, description="Reference to an earlier call whose region is excluded."
+    )
+
+
+class CountOutput(Output):
+    """Instances and their number.
+
+    Attributes:
+        concept: the ontology's name of the cell type, `nucleus` for all.
+        mask: int32 (H, W) instance label map, 0 background, 1..count.
+        kinds: the type names that `kind_of` counts into.
+        kind_of: uint8 (count,), index into `kinds` of each instance.
+        confidence: float32 (count,) in 0..1.
+        present: probability in 0..1 that the image has any such cell.
+        count: number of instances.
+        by_kind: number by type name.
+        searched_px, searched_um2: area in which they were counted: the region that `within` and
+            `outside` leave, else the tissue in the image.
+        density_per_mm2: count over the searched area; None where the mpp is not known.
+        method: how they were found.
+        quality: measured figure of this backend for this type, where there is one.
+    """
+
+    concept: str
+    mask: ArrayHandle
+    kinds: tuple[str, ...]
+    kind_of: ArrayHandle
+    confidence: ArrayHandle
+    present: float
+    count: int
+    by_kind: dict[str, int]
+    searched_px: int
+    searched_um2: float | None
+    density_per_mm2: float | None
+    method: str
+    quality: QualityNote | None
+
+
+class CountNuclei(Tool[CountArguments, CountOutput]):
+    """Finds nuclei. An instance is inside a region when most of its pixels are."""
+
+    name = "count_nuclei"
+    version = "1"
+    description = "Find each nucleus (or each cell of one type) as an instance, and count them."
+    arguments = CountArguments
+    output = CountOutput
+
+    def choose_backend(self, args: CountArguments, backends: Mapping[str, Any]) -> str | None:
+        """The first backend whose vocabulary has the cell type."""
+        concept = _concept(args.cell_type)
+        counters = {
+            name: backend
+            for name, backend in backends.items()
+            if isinstance(backend, NucleiBackend)
+        }
+        for name, backend in counters.items():
+            if concept in backend.cells:
+                return name
+        known = sorted({word for backend in counters.values() for word in backend.cells})
+        raise ToolFailure(outside_vocabulary(str(args.cell_type), "find", known))
+
+    def run(self, args: CountArguments, scene: Scene) -> CountOutput:
+        """Find them, keep those of the searched area, number them on."""
+        concept = _concept(args.cell_type) or ALL_NUCLEI
+        found = scene.backend.nuclei(scene.image, concept)
+        region = searched(scene)
+        keep = _mostly_inside(found.labels, region)
+        labels, kept = _renumber(found.labels, keep)
+        kinds = tuple(sorted(set(found.kinds)))
+        index = {kind: number for number, kind in enumerate(kinds)}
+        kept_kinds = [found.kinds[number] for number in kept]
+        area = int((tissue_mask(scene.image) if region is None else region).sum())
+        return CountOutput(
+            concept=concept,
+            mask=scene.store.put(labels),
+            kinds=kinds,
+            kind_of=scene.store.put(np.array([index[kind] for kind in kept_kinds], np.uint8)),
+            confidence=scene.store.put(found.confidence[kept].astype(np.float32)),
+            present=round(float(found.present), 4),
+            count=len(kept),
+            by_kind=dict(sorted(Counter(kept_kinds).items())),
+            searched_px=area,
+            searched_um2=area_um2(area, scene.image.mpp),
+            density_per_mm2=density_per_mm2(len(kept), area, scene.image.mpp),
+            method=found.method,
+            quality=QualityNote.of(scene.backend.cells[concept]),
+        )
+
+    def sentence(self, args: CountArguments, output: CountOutput, names: Mapping[str, str]) -> str:
+        """The count and the density, or why there is no density."""
+        place = where(args.within, args.outside, names)
+        noun = plural(args.cell_type or ALL_NUCLEI, output.count)
+        if output.count == 0:
+            return f"No {noun} were found{place}."
+        verb = "was" if output.count == 1 else "were"
+        text = f"{output.count:,} {noun} {verb} found{place}"
+        if output.density_per_mm2 is not None:
+            of = "" if place else " of tissue"
+            text += f", {output.density_per_mm2:,.0f} per mm²{of}"
+        elif output.searched_um2 is None:
+            text += " (no density: the pixel size of this image is not known; give --mpp)"
+        return f"{text}."
+
+
+def plural(noun: str, count: int) -> str:
+    """An English noun for a count; what ends in a plain s is taken to be plural already."""
+    if count == 1:
+        return noun
+    for ending, many in _PLURALS:
+        if noun.endswith(ending):
+            return noun[: len(noun) - len(ending)] + many
+    return noun if noun.endswith("s") else f"{noun}s"
+
+
+def _concept(cell_type: str | None) -> str | None:
+    """The ontology's name, `nucleus` for null, None for a type that it does not have."""
+    if cell_type is None:
+        return ALL_NUCLEI
+    concept = ontology.find(cell_type, "cell")
+    return None if concept is None else concept.name
+
+
+def _mostly_inside(
+    labels: npt.NDArray[np.int32], region: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.bool_]:
+    """For each of the instances 1..n, whether more than half of its pixels are in `region`."""
+    size = np.bincount(labels.ravel())[1:]
+    if region is None:
+        return np.ones(size.shape, bool)
+    inside = np.bincount(labels[region], minlength=size.size + 1)[1:]
+    kept: npt.NDArray[np.bool_] = inside * 2 > size
+    return kept
+
+
+def _renumber(
+    labels: npt.NDArray[np.int32], keep: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int32], Array]:
+    """The label map of the kept instances as 1..k, and their old indices (from 0)."""
+    new = np.zeros(keep.size + 1, np.int32)
+    kept = np.flatnonzero(keep)
+    new[kept + 1] = np.arange(1, kept.size + 1)
+    return new[labels], kept
