@@ -1,0 +1,206 @@
+"""The `histopilot` command.
+
+Exit status: 0 for every answer, a refusal and a question included; 1 where something failed
+inside; 2 for bad input, with one line on standard error; 3 where a replay differs from its record.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tools.errors import BadInput
+
+app = typer.Typer(
+    name="histopilot",
+    help="Ask an H&E image a question in words; get a mask, boxes and a measured answer.\n\n"
+    "For research. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+traces = typer.Typer(help="Look at traces.", no_args_is_help=True)
+app.add_typer(traces, name="trace")
+catalogue = typer.Typer(help="See and fetch models.", no_args_is_help=True)
+app.add_typer(catalogue, name="models")
+
+PlannerName = Annotated[str, typer.Option("--planner", help="local, rules or openai.")]
+RuntimeName = Annotated[str, typer.Option("--runtime", help="local or ray.")]
+Mpp = Annotated[float | None, typer.Option("--mpp", help="µm per pixel; wins over the file's own.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+_UsageError: Any = typer.BadParameter.__base__
+"""What typer raises for an unknown command or option; it has no public name of its own."""
+
+
+@app.command()
+def ask(
+    words: Annotated[
+        list[str], typer.Argument(metavar="[IMAGE] INSTRUCTION", help="IMAGE may be 'sample'.")
+    ],
+    mpp: Mpp = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="x,y,w,h in full-resolution px of the image.")
+    ] = None,
+    level: Annotated[int, typer.Option(min=0, help="Pyramid level of a slide.")] = 0,
+    thread: Annotated[str | None, typer.Option(help="Go on with (or start) this thread.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Go on where the image or organ seems wrong.")
+    ] = False,
+    planner: PlannerName = "local",
+    runtime: RuntimeName = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Answer one instruction about one image.
+
+    In a thread that has its image, give the instruction alone: `ask --thread ID "now box them"`.
+    A thread's open question is answered by `ask --thread ID --yes` with its instruction.
+    """
+    from agent import commands
+
+    with shown_errors():
+        image, instruction = _image_and_instruction(words, thread)
+        source = commands.Source(image, mpp, _box(region), level)
+        result = commands.ask(
+            commands.Job(source, instruction, out, thread, yes), planner, runtime, quiet=as_json
+        )
+        if as_json:
+            typer.echo(json.dumps(result, ensure_ascii=False))
+        raise typer.Exit(1 if result["status"] == "failed" else 0)
+
+
+@app.command()
+def batch(
+    folder: Annotated[Path, typer.Argument(help="Folder with images.")],
+    instruction: Annotated[str, typer.Argument(help="The same for every image.")],
+    out: Annotated[Path, typer.Option(help="A folder an image, and the summary, go here.")],
+    mpp: Mpp = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on at every doubt.")] = False,
+    planner: PlannerName = "local",
+    runtime: RuntimeName = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Answer one instruction about every image of a folder."""
+    from agent import batches
+
+    with shown_errors():
+        summary = batches.run(folder, instruction, out, mpp, yes, planner, runtime, quiet=as_json)
+        if as_json:
+            typer.echo(json.dumps(summary, ensure_ascii=False))
+        raise typer.Exit(1 if any(row["status"] == "failed" for row in summary) else 0)
+
+
+@app.command()
+def replay(
+    trace: Annotated[Path, typer.Argument(help="A trace folder, or a result folder.")],
+    planner: Annotated[
+        str | None, typer.Option("--planner", help="Plan anew with this planner.")
+    ] = None,
+    runtime: RuntimeName = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Run a recorded turn again and say, call by call, what is identical and what differs."""
+    from agent import replay as replaying
+
+    with shown_errors():
+        report = replaying.replay(trace, planner, runtime)
+        typer.echo(json.dumps(report) if as_json else replaying.in_words(report))
+        raise typer.Exit(0 if report["identical"] else 3)
+
+
+@traces.command("show")
+def show_trace(
+    trace: Annotated[Path, typer.Argument(help="A trace folder, or a result folder.")],
+) -> None:
+    """Print a run as a tree with times."""
+    from agent.traceview import tree
+
+    with shown_errors():
+        from rich.console import Console
+
+        Console(highlight=False).print(tree(trace))
+
+
+@catalogue.command("pull")
+def pull_models() -> None:
+    """Fetch the local planner's base model, once; all else is installed with the package."""
+    from agent import commands
+
+    with shown_errors():
+        typer.echo(commands.pull())
+
+
+@app.command()
+def demo(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+    planner: PlannerName = "local",
+    runtime: RuntimeName = "ray",
+) -> None:
+    """Open a chat about an image in the browser."""
+    from agent.demo import launch
+
+    with shown_errors():
+        launch(host, port, planner, runtime)
+
+
+@contextmanager
+def shown_errors() -> Iterator[None]:
+    """One line and exit status 2 for bad input; no traceback for people."""
+    from agent.planners.base import PlannerUnavailable
+
+    try:
+        yield
+    except (BadInput, PlannerUnavailable) as error:
+        line = " ".join(str(error).split())
+        typer.echo(f"histopilot: {line}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _image_and_instruction(words: list[str], thread: str | None) -> tuple[Path | None, str]:
+    if len(words) == 2:
+        return Path(words[0]), words[1]
+    if len(words) == 1 and thread is not None:
+        return None, words[0]
+    raise BadInput(
+        'give an image and an instruction: histopilot ask IMAGE "INSTRUCTION" '
+        "(the instruction in quotes; the image alone may be left out with --thread)"
+    )
+
+
+def _box(region: str | None) -> tuple[int, int, int, int] | None:
+    if region is None:
+        return None
+    try:
+        x, y, width, height = (int(part) for part in region.split(","))
+    except ValueError:
+        raise BadInput(f"--region is x,y,w,h in px, not {region!r}") from None
+    return x, y, width, height
+
+
+def main() -> Any:
+    """Entry point of the console script."""
+    logging.basicConfig(level=logging.CRITICAL, stream=sys.stderr)
+    try:
+        return app(standalone_mode=False) or 0
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except _UsageError as wrong:
+        typer.echo(f"histopilot: {' '.join(wrong.format_message().split())}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("histopilot: stopped", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

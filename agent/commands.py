@@ -1,0 +1,142 @@
+"""What `histopilot ask` and its siblings do, apart from parsing options and printing JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.output.geojson import WHOLE, Placement
+from agent.output.writer import writable, write_turn
+from agent.planners import load as load_planner
+from agent.progress import Progress
+from agent.samples import sample_path
+from agent.session import (
+    Kit,
+    Outcome,
+    Thread,
+    checked_instruction,
+    copy_trace,
+    kept_thread,
+)
+from agent.trace import Listener
+from tools.errors import BadInput
+from tools.image import LoadedImage, read_image
+from tools.runtime import LocalRuntime, Runtime
+
+SAMPLE = Path("sample")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an image comes from, and how it is read. `path` None: the thread's image."""
+
+    path: Path | None
+    mpp: float | None = None
+    region: tuple[int, int, int, int] | None = None
+    level: int = 0
+
+    def read(self) -> LoadedImage | None:
+        """The image; the word `sample` stands for the one that comes with the package.
+
+        Raises:
+            BadInput: it can't be read.
+        """
+        if self.path is None:
+            return None
+        path = sample_path() if self.path == SAMPLE and not self.path.exists() else self.path
+        return read_image(path, mpp=self.mpp, region=self.region, level=self.level)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One `ask`: an image, an instruction, and where the results go."""
+
+    source: Source
+    instruction: str
+    out: Path | None = None
+    thread: str | None = None
+    yes: bool = False
+
+    def folder(self) -> Path:
+        """The folder of the results: as given, else named after the image or the thread."""
+        name = self.source.path.stem if self.source.path else self.thread
+        return self.out or Path(f"histopilot-{name}")
+
+
+def ask(job: Job, planner: str, runtime: str, *, quiet: bool = False) -> dict[str, Any]:
+    """Answer a job, write its folder, and give what its `result.json` holds.
+
+    Raises:
+        BadInput: the image, the instruction, the thread or the folder can't be used.
+        PlannerUnavailable: the planner's model is not there.
+    """
+    checked_instruction(job.instruction)
+    loaded = job.source.read()
+    folder = writable(job.folder())
+    kit = Kit(load_planner(planner), make_runtime(runtime))
+    try:
+        return answer(job, loaded, folder, kit, Progress(quiet).listen)
+    finally:
+        kit.runtime.close()
+
+
+def answer(
+    job: Job,
+    loaded: LoadedImage | None,
+    folder: Path,
+    kit: Kit,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Answer a job whose image is read, with a kit that is loaded, into `folder`."""
+    trace = _free(folder, "trace")
+    name = job.thread
+    thread = Thread(trace, kit, keep=False) if name is None else kept_thread(name, kit)
+    outcome = _turn(thread, job, loaded, listener)
+    copy_trace(outcome, trace)
+    return write_turn(outcome, folder, trace.name, loaded.notes if loaded else ())
+
+
+def make_runtime(name: str) -> Runtime:
+    """The runtime of that name.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if name == "local":
+        return LocalRuntime()
+    if name == "ray":
+        from tools.ray_runtime import RayRuntime
+
+        return RayRuntime()
+    raise BadInput(f"there is no runtime {name!r}; choose local or ray")
+
+
+def pull() -> str:
+    """Fetch the base model of the local planner where it is not there; says where it is."""
+    from models.planner.base import converted_base
+
+    return f"The planner's base model is in {converted_base(fetch=True)}"
+
+
+def _turn(
+    thread: Thread, job: Job, loaded: LoadedImage | None, listener: Listener | None
+) -> Outcome:
+    """The job's turn; with `--yes` every doubt is waved through, an open one first."""
+    if thread.question is not None and job.yes:
+        outcome = thread.answer(True, listener)
+    else:
+        image = loaded.image if loaded else None
+        place = Placement(loaded.origin, loaded.downsample) if loaded else WHOLE
+        outcome = thread.ask(job.instruction, image, listener, place)
+    while job.yes and outcome.answer["status"] == "needs_confirmation":
+        outcome = thread.answer(True, listener)
+    return outcome
+
+
+def _free(folder: Path, name: str) -> Path:
+    """`folder/name`, or with the first number that is free: a record is never written over."""
+    number = 1
+    while (path := folder / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return path

@@ -1,0 +1,91 @@
+"""The figure checker: a number in a text to the user must be one that a tool gave.
+
+It holds for the deterministic sentences, and above all for text that a language model wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_TOKEN = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_SMALL = (
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+_WORDS = {word: value for value, word in enumerate(_SMALL.split(" "), start=2)} | {
+    "thirty": 30,
+    "forty": 40,
+    "fifty": 50,
+    "sixty": 60,
+    "seventy": 70,
+    "eighty": 80,
+    "ninety": 90,
+    "hundred": 100,
+    "thousand": 1000,
+    "dozen": 12,
+}
+_WORD = re.compile(rf"\b({'|'.join(_WORDS)})s?\b", re.IGNORECASE)
+
+
+def unsupported(text: str, facts: Any) -> list[str]:
+    """The numbers in `text` that nothing in `facts` supports, as written, in order.
+
+    Args:
+        text: what the user is to be told.
+        facts: JSON-like: tool outputs, arguments, earlier results. A number in it supports its own
+            rounding to the decimals that the text shows; a fraction also its percentage, µm² also
+            mm² (the unit must stand behind the number). A number inside one of its strings supports
+            the same characters.
+    """
+    values = list(_numbers(facts))
+    strings = [string.lower() for string in _strings(facts)]
+    quoted = {match.group() for string in strings for match in _TOKEN.finditer(string)}
+    wrong = [
+        match.group()
+        for match in _TOKEN.finditer(text)
+        if match.group().lower() not in quoted and not _supported(match, text, values)
+    ]
+    for match in _WORD.finditer(text):
+        spoken = any(match.group().lower() in string for string in strings)
+        if _WORDS[match.group(1).lower()] not in values and not spoken:
+            wrong.append(match.group())
+    return wrong
+
+
+def _supported(match: re.Match[str], text: str, values: list[float]) -> bool:
+    token = match.group().replace(",", "")
+    shown = float(token)
+    decimals = len(token.partition(".")[2]) if "e" not in token.lower() else 0
+    behind = text[match.end() : match.end() + 5].lstrip()
+    scale = 100.0 if behind.startswith("%") else 1e-6 if behind.startswith("mm²") else 1.0
+    slack = 0.5 * 10.0**-decimals + 1e-9
+    if "e" in token.lower():
+        slack = abs(shown) * 0.005
+    return any(abs(value * scale - shown) <= slack for value in values)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, bool):
+        return
+    if isinstance(value, (int, float)):
+        yield float(value)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _numbers(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _numbers(item)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from _strings(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)

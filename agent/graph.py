@@ -1,0 +1,316 @@
+"""The way of one instruction, as a LangGraph: plan → check → guard → calls → compose.
+
+    plan ──▶ check ──▶ guard ──▶ call, call, … ──▶ guard ──▶ … ──▶ compose
+      └─ reply, no plan ─────────────────────────────────────────────▲
+                         └─▶ confirm (interrupt) ──▶ guard, or ──────┘
+
+The guard sends every call that waits for nothing at once; each ends as a task of its own, so a run
+that was killed goes on without repeating finished calls. The state is plain data; arrays are in
+the store. The interrupt has a node to itself, since LangGraph runs an interrupted node again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send, interrupt
+
+from agent.compose import compose
+from agent.plan import Call, Plan, Turn, ready, references
+from agent.planners.base import Planner
+from agent.planning import plan_once
+from agent.trace import FORMAT, Recorder, environment
+from tools.arrays import ArrayStore
+from tools.errors import ToolError
+from tools.execute import CallRequest, CallResult, ImageHandle, digest_of, failed
+from tools.registry import DEFAULT_BACKENDS, TOOLS, schema_digest
+from tools.runtime import Runtime
+
+CHECK = "check"
+"""The reference of the graph's own H&E check among the results."""
+
+
+def merge_results(old: dict[str, Any], new: dict[str, Any | None]) -> dict[str, dict[str, Any]]:
+    """Results by reference: new ones win, None takes one away."""
+    return {ref: value for ref, value in {**old, **new}.items() if value is not None}
+
+
+class State(TypedDict, total=False):
+    """A thread's state, plain JSON throughout.
+
+    Attributes:
+        image: `ImageHandle`. history: finished turns. results: `CallResult` by reference, all
+            turns'. instruction, plan, planning_error, planner_missing: this turn's.
+        confirmed: the doubts that the user has waved through in this thread.
+        declined: whether the user said no to this turn's doubt.
+        answer: what `compose` made of this turn.
+    """
+
+    image: dict[str, Any]
+    history: list[dict[str, Any]]
+    results: Annotated[dict[str, dict[str, Any]], merge_results]
+    instruction: str
+    plan: dict[str, Any] | None
+    planning_error: str | None
+    planner_missing: bool
+    confirmed: list[str]
+    declined: bool
+    answer: dict[str, Any] | None
+
+
+class CallState(TypedDict):
+    """What one `call` task gets: its reference and a copy of what it may need."""
+
+    ref: str
+    image: dict[str, Any]
+    plan: dict[str, Any]
+    results: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What the nodes work with; none of it is state.
+
+    Attributes:
+        planner, runtime, store: who plans, where calls run, where arrays are.
+        recorder: this turn's trace.
+        backends: the backends of each tool, in order of preference.
+    """
+
+    planner: Planner
+    runtime: Runtime
+    store: ArrayStore
+    recorder: Recorder
+    backends: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_BACKENDS))
+
+
+def build(shop: Workshop, checkpointer: Any) -> Any:
+    """The compiled graph of one turn in `shop`, with its state kept by `checkpointer`."""
+    nodes = _Nodes(shop)
+    graph = StateGraph(State)
+    graph.add_node("plan", nodes.plan)
+    graph.add_node("check", nodes.check)
+    graph.add_node("guard", nodes.guard)
+    graph.add_node("confirm", nodes.confirm)
+    graph.add_node("call", nodes.call)
+    graph.add_node("compose", nodes.compose)
+    graph.add_edge(START, "plan")
+    graph.add_conditional_edges("plan", _after_plan, ["check", "compose"])
+    graph.add_edge("check", "guard")
+    graph.add_conditional_edges("guard", _after_guard, ["confirm", "call", "compose"])
+    graph.add_edge("confirm", "guard")
+    graph.add_edge("call", "guard")
+    graph.add_edge("compose", END)
+    return graph.compile(checkpointer=checkpointer)
+
+
+class _Nodes:
+    """The graph's nodes; each writes to the trace before and after what it does."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self.shop = shop
+
+    def plan(self, state: State) -> State:
+        shop, record = self.shop, self.shop.recorder
+        history = [Turn.model_validate(turn) for turn in state.get("history", [])]
+        if not record.started:
+            record.write("run.start", _header(shop, state), environment=environment())
+        record.write("plan.start", {"instruction": state["instruction"]})
+        began = time.perf_counter()
+        planned = plan_once(shop.planner, state["instruction"], history)
+        plan = None if planned.plan is None else planned.plan.model_dump(mode="json")
+        record.write(
+            "plan.end",
+            {
+                "proposals": [item.model_dump(mode="json") for item in planned.proposals],
+                "faults": list(planned.faults),
+                "plan": plan,
+                "error": planned.error,
+            },
+            seconds=time.perf_counter() - began,
+        )
+        return {
+            "plan": plan,
+            "planning_error": planned.error,
+            "planner_missing": planned.unavailable,
+            "declined": False,
+            "answer": None,
+        }
+
+    def check(self, state: State) -> State:
+        if CHECK in state.get("results", {}):
+            return {}
+        request = CallRequest(
+            call=CHECK,
+            tool="check_image",
+            args={},
+            image=ImageHandle.model_validate(state["image"]),
+            inputs={},
+            backends=self.shop.backends["check_image"],
+        )
+        return {"results": {CHECK: self._run(request)}}
+
+    def guard(self, state: State) -> State:
+        doubt = open_doubt(state)
+        if doubt is not None:
+            self.shop.recorder.write("guard.question", {"doubt": doubt[0], "text": doubt[1]})
+        return {}
+
+    def confirm(self, state: State) -> State:
+        doubt = open_doubt(state)
+        if doubt is None:
+            return {}
+        yes = bool(interrupt({"doubt": doubt[0], "question": doubt[1]}))
+        self.shop.recorder.write("guard.answer", {"doubt": doubt[0], "go_on": yes})
+        if not yes:
+            return {"declined": True}
+        return {"confirmed": [*state.get("confirmed", []), doubt[0]]}
+
+    def call(self, state: CallState) -> State:
+        plan = Plan.model_validate(state["plan"])
+        request, error = _request(state["ref"], plan, state, self.shop.backends)
+        result = self._run(request, error)
+        return {"results": {state["ref"]: result}}
+
+    def compose(self, state: State) -> State:
+        record = self.shop.recorder
+        record.write("compose.start", {"results": sorted(state.get("results", {}))})
+        answer = compose(state)
+        record.write("compose.end", {"answer": answer})
+        record.write("run.end", {"status": answer["status"]})
+        update: State = {"answer": answer}
+        if state.get("plan") and answer["status"] != "failed":
+            turn = Turn(
+                instruction=state["instruction"],
+                calls=Plan.model_validate(state["plan"]).calls,
+                result=answer["text"],
+            )
+            update["history"] = [*state.get("history", []), turn.model_dump(mode="json")]
+        return update
+
+    def _run(self, request: CallRequest, error: ToolError | None = None) -> dict[str, Any]:
+        record = self.shop.recorder
+        record.write(
+            "call.start",
+            {
+                "call": request.call,
+                "tool": request.tool,
+                "args": request.args,
+                "inputs": {name: digest_of(value) for name, (_, value) in request.inputs.items()},
+                "backends": list(request.backends),
+            },
+        )
+        if error is not None:
+            result = failed(request, error)
+        else:
+            result = self.shop.runtime.execute(request, self.shop.store)
+        plain = result.model_dump(mode="json")
+        record.write("call.end", untimed(plain), seconds=result.seconds, attempts=result.attempts)
+        return plain
+
+
+def open_doubt(state: State) -> tuple[str, str] | None:
+    """The first doubt that the user has not waved through: its key and the question."""
+    results = state.get("results", {})
+    confirmed = state.get("confirmed", [])
+    check = results.get(CHECK)
+    if check and check["output"] and not check["output"]["is_he"] and CHECK not in confirmed:
+        why = "; ".join(check["output"]["reasons"])
+        return CHECK, f"This does not look like an H&E image ({why}). Go on all the same?"
+    for ref, call in Plan.model_validate(state["plan"]).numbered().items():
+        output = (results.get(ref) or {}).get("output")
+        if call.tool != "classify_tissue" or not output or output["agrees"] is not False:
+            continue
+        expected = call.args["expected"]
+        key = f"organ:{expected}"
+        if key not in confirmed:
+            found = output["label"].replace("_", " ")
+            return key, (
+                f"This appears to be {found} tissue (probability {output['probability']:.2f}), "
+                f"are you sure this is a {expected} image?"
+            )
+    return None
+
+
+def _after_plan(state: State) -> str:
+    if state["plan"] is None or Plan.model_validate(state["plan"]).reply():
+        return "compose"
+    return "check"
+
+
+def _after_guard(state: State) -> str | list[Send]:
+    if state.get("declined"):
+        return "compose"
+    if open_doubt(state) is not None:
+        return "confirm"
+    results = state.get("results", {})
+    plan = Plan.model_validate(state["plan"])
+    waiting = ready(plan, set(results))
+    if not waiting:
+        return "compose"
+    return [
+        Send(
+            "call",
+            CallState(ref=ref, image=state["image"], plan=state["plan"] or {}, results=results),
+        )
+        for ref in waiting
+    ]
+
+
+def _request(
+    ref: str, plan: Plan, state: CallState, backends: dict[str, tuple[str, ...]]
+) -> tuple[CallRequest, ToolError | None]:
+    """The request of a call, and the error that stops it where what it refers to has failed."""
+    call: Call = plan.numbered()[ref]
+    inputs: dict[str, tuple[str, dict[str, Any]]] = {}
+    error = None
+    for name, source in references(call).items():
+        result = CallResult.model_validate(state["results"][source])
+        if result.output is None:
+            message = f"It needs the result of {source} ({_words(result)}), which has none."
+            error = ToolError(code="no_input", message=message)
+        else:
+            inputs[name] = (result.tool, result.output)
+    request = CallRequest(
+        call=ref,
+        tool=call.tool,
+        args=call.args,
+        image=ImageHandle.model_validate(state["image"]),
+        inputs=inputs,
+        backends=backends.get(call.tool, ()),
+    )
+    return request, error
+
+
+def _words(result: CallResult) -> str:
+    subject = result.args.get("target") or result.args.get("cell_type") or "nuclei"
+    return f"{result.tool} “{subject}”"
+
+
+def _header(shop: Workshop, state: State) -> dict[str, Any]:
+    """Data of `run.start`: everything that the run depends on, without timings."""
+    return {
+        "format": FORMAT,
+        "instruction": state["instruction"],
+        "history": state.get("history", []),
+        "results": {ref: untimed(result) for ref, result in state.get("results", {}).items()},
+        "confirmed": state.get("confirmed", []),
+        "image": state["image"],
+        "planner": {"name": shop.planner.name, **shop.planner.info()},
+        "tools": {"schema": schema_digest(), **{name: t.version for name, t in TOOLS.items()}},
+        "backends": {name: list(names) for name, names in shop.backends.items()},
+    }
+
+
+def untimed(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without what differs from run to run."""
+    return {key: value for key, value in result.items() if key not in ("seconds", "attempts")}
+
+
+def finished_calls(history: Sequence[dict[str, Any]]) -> int:
+    """How many calls the thread's finished turns have: the next call is this plus one."""
+    return sum(len(turn["calls"]) for turn in history)

@@ -1,0 +1,57 @@
+"""From an instruction to a valid plan: one proposal, at most one repair turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agent.plan import Call, InvalidPlan, Plan, Turn, read_plan
+from agent.planners.base import Planner, PlannerRequest, PlannerUnavailable, Proposal
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What planning came to.
+
+    Attributes:
+        plan: the valid plan, None where there is none.
+        proposals: everything that the planner wrote, in order; the last one is the plan's.
+        error: one line, where there is no plan.
+        unavailable: True where the planner itself was missing rather than its plan invalid.
+    """
+
+    plan: Plan | None
+    proposals: tuple[Proposal, ...]
+    error: str | None = None
+    unavailable: bool = False
+    faults: tuple[str, ...] = field(default=())
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The plan's calls, empty where there is none."""
+        return () if self.plan is None else self.plan.calls
+
+
+def plan_once(planner: Planner, instruction: str, history: Sequence[Turn] = ()) -> Planned:
+    """Ask for a plan, and once more with the faults shown where that can help.
+
+    Never raises for what the planner does.
+    """
+    proposals: list[Proposal] = []
+    faults: list[str] = []
+    feedback: str | None = None
+    for _ in range(2 if planner.repairs else 1):
+        request = PlannerRequest(instruction=instruction, history=tuple(history), feedback=feedback)
+        try:
+            proposals.append(planner.propose(request))
+        except PlannerUnavailable as missing:
+            return Planned(None, tuple(proposals), str(missing), True, tuple(faults))
+        try:
+            plan = read_plan(proposals[-1].raw, history)
+        except InvalidPlan as invalid:
+            feedback = invalid.feedback()
+            faults.append(feedback)
+        else:
+            return Planned(plan, tuple(proposals), faults=tuple(faults))
+    error = f"the planner gave no valid plan ({faults[-1].splitlines()[0]})"
+    return Planned(None, tuple(proposals), error, False, tuple(faults))

@@ -1,0 +1,229 @@
+"""The trace: the product of record.
+
+A trace is a folder: `events.jsonl`, one event a line, append-only, and `blobs/`, the arrays by
+digest (`tools.arrays.DiskStore`). A line is
+
+    {"n": 3, "event": "call.end", "data": {...}, "meta": {...}, "hash": "..."}
+
+`data` is what happened; `meta` is when, how long and on what machine. The hash chains
+`n`, `event` and `data` to the line before it and leaves `meta` out, so tampering and loss show, and
+time does not. Independent calls end in any order, so two equal runs may differ in their chains;
+their `run_digest`, taken over the sorted events, is the same.
+
+Events come in pairs, before and after: `run.start … run.end`, `plan.start, plan.end`,
+`call.start, call.end`, `guard.question, guard.answer`, `compose.start, compose.end`. A process
+that is killed leaves a trace that ends in the middle; `read_trace` says where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tools.arrays import DiskStore, handles_in
+from tools.errors import BadInput
+from tools.execute import canonical, digest_of
+
+FORMAT = 1
+EVENTS_FILE = "events.jsonl"
+BLOBS_FOLDER = "blobs"
+_GENESIS = "0" * 64
+_PACKAGES = ("histopilot", "langgraph", "numpy", "ray", "scikit-image", "scipy", "torch")
+
+
+Listener = Callable[[str, dict[str, Any], dict[str, Any]], None]
+"""Gets an event's name, data and meta."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a trace."""
+
+    n: int
+    event: str
+    data: dict[str, Any]
+    meta: dict[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace as read.
+
+    Attributes:
+        folder: where it lies.
+        events: the events up to the first line that can't be trusted.
+        damage: what is wrong from there on, None for a whole trace.
+    """
+
+    folder: Path
+    events: tuple[Event, ...]
+    damage: str | None = None
+
+    def store(self) -> DiskStore:
+        """The arrays of the trace."""
+        return DiskStore(self.folder / BLOBS_FOLDER)
+
+    def all(self, event: str) -> list[Event]:
+        """The events of one kind, in order."""
+        return [item for item in self.events if item.event == event]
+
+    def start(self) -> dict[str, Any]:
+        """The header: data of `run.start`.
+
+        Raises:
+            BadInput: the trace has none.
+        """
+        if not self.events or self.events[0].event != "run.start":
+            raise BadInput(f"{self.folder.name} is not a whole trace: it has no run.start")
+        return self.events[0].data
+
+
+class Recorder:
+    """Appends events to a trace. Safe to call from several threads."""
+
+    def __init__(self, folder: Path, listener: Listener | None = None) -> None:
+        """Open the trace in `folder`, going on after its last good line where there is one.
+
+        `listener` is called with each event once it is written: what shows progress to people.
+        """
+        self._listener = listener
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        path = folder / EVENTS_FILE
+        last = _GENESIS
+        count = 0
+        if path.exists():
+            known = read_trace(folder)
+            if known.damage:
+                _cut(path, len(known.events))
+            count = len(known.events)
+            last = known.events[-1].hash if known.events else _GENESIS
+        self._last, self._count = last, count
+        self._lock = threading.Lock()
+        self._file = path.open("a", encoding="utf-8")
+
+    @property
+    def started(self) -> bool:
+        """Whether the trace has any event yet."""
+        return self._count > 0
+
+    def write(self, event: str, data: dict[str, Any], **meta: Any) -> None:
+        """Append an event; it is on its way to the disk when this returns."""
+        with self._lock:
+            digest = _chained(self._last, self._count, event, data)
+            line: dict[str, Any] = {
+                "n": self._count,
+                "event": event,
+                "data": data,
+                "meta": {"time": datetime.now(UTC).isoformat(), **meta},
+                "hash": digest,
+            }
+            self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+            self._file.flush()
+            self._last, self._count = digest, self._count + 1
+        if self._listener is not None:
+            self._listener(event, data, line["meta"])
+
+    def close(self) -> None:
+        """Make sure of the disk, and close."""
+        with self._lock:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+def read_trace(path: Path) -> Trace:
+    """Read a trace folder (or its `events.jsonl`).
+
+    A torn or changed line ends the events there and is told in `damage`: the rest is not trusted.
+
+    Raises:
+        BadInput: there is no trace at `path`, or one of a newer format.
+    """
+    file = path / EVENTS_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise BadInput(f"{path.name} is not a trace: it has no {EVENTS_FILE}")
+    events: list[Event] = []
+    last = _GENESIS
+    damage = None
+    for number, line in enumerate(_lines(file)):
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("torn")
+            event = Event(**json.loads(line))
+            whole = event.n == number and event.hash == _chained(
+                last, number, event.event, event.data
+            )
+        except (ValueError, TypeError, RecursionError):
+            damage = f"line {number + 1} is torn or not JSON: the trace ends before it"
+            break
+        if not whole:
+            damage = f"line {number + 1} does not follow from the lines before it"
+            break
+        events.append(event)
+        last = event.hash
+    if events and events[0].data.get("format", FORMAT) != FORMAT:
+        raise BadInput(f"{path.name} has trace format {events[0].data['format']}, not {FORMAT}")
+    return Trace(file.parent, tuple(events), damage)
+
+
+def run_digest(events: tuple[Event, ...]) -> str:
+    """One SHA-256 for what a run did: equal runs have equal digests, whatever their timing."""
+    return digest_of(sorted(canonical([item.event, item.data]) for item in events))
+
+
+def export(source: Path, target: Path, store: DiskStore) -> None:
+    """Copy a trace to `target`, with every array that it names taken from `store`."""
+    trace = read_trace(source)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / EVENTS_FILE).write_bytes((source / EVENTS_FILE).read_bytes())
+    blobs = DiskStore(target / BLOBS_FOLDER)
+    for event in trace.events:
+        for handle in handles_in(event.data):
+            store.share(handle.digest, blobs)
+
+
+@lru_cache(maxsize=1)
+def environment() -> dict[str, Any]:
+    """What the run ran on, for `meta`: package versions and machine type, nobody's name."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "packages": packages,
+    }
+
+
+def _chained(last: str, n: int, event: str, data: dict[str, Any]) -> str:
+    text = last + canonical({"n": n, "event": event, "data": data})
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        yield from stream
+
+
+def _cut(path: Path, lines: int) -> None:
+    """Keep the first `lines` lines: what a killed process left half-written is no record."""
+    kept = b"".join(line for _, line in zip(range(lines), _lines(path), strict=False))
+    aside = path.with_suffix(".cut")
+    aside.write_bytes(kept)
+    aside.replace(path)
