@@ -1,0 +1,1 @@
+"""Cases, the tool-call scorer, image metrics, benchmarks and reports."""

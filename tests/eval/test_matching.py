@@ -1,0 +1,416 @@
+"""The matcher: the contract's rules, the known traps of other matchers, and mutations."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eval.cases import SIGNATURES, Case, Prediction, plan_problem
+from eval.matching import judge, judge_calls
+
+CONTRACT = Path(__file__).parents[3] / "shared" / "contract"
+TUMOR_TURN = {
+    "instruction": "Segment the tumour.",
+    "calls": [{"tool": "segment", "args": {"target": "tumor"}}],
+    "result": "tumor: 41% of the tissue",
+}
+
+
+def call(tool: str, **args: Any) -> dict[str, Any]:
+    return {"tool": tool, "args": args}
+
+
+def make(*calls: dict[str, Any], history: Any = (), alternatives: Any = ()) -> Case:
+    expect = {"calls": calls, "alternatives": [{"calls": plan} for plan in alternatives]}
+    return Case.model_validate(
+        {"id": "c", "instruction": "i", "history": history, "expect": expect}
+    )
+
+
+def code(case: Case, *calls: Any) -> str | None:
+    verdict = judge_calls(case, calls)
+    assert verdict.passed == (verdict.code is None)
+    assert bool(verdict.detail) == (not verdict.passed)
+    return verdict.code
+
+
+TUMOR = call("segment", target=["tumor"])
+STROMA = call("segment", target=["stroma"])
+IN_TUMOR = make(TUMOR, call("count_nuclei", cell_type=["lymphocyte"], within="$1"))
+
+
+def test_the_plan_itself_passes_with_and_without_explicit_nulls() -> None:
+    assert (
+        code(
+            IN_TUMOR,
+            call("segment", target="Tumour region", within=None, outside=None),
+            call("count_nuclei", cell_type="lymphocytes", within="$1", outside=None),
+        )
+        is None
+    )
+    assert (
+        code(
+            IN_TUMOR,
+            call("segment", target="tumor"),
+            call("count_nuclei", cell_type="lymphocyte", within="$1"),
+        )
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "calls"),
+    [
+        ("missing_call", [call("segment", target="tumor")]),
+        ("missing_call", []),
+        (
+            "extra_call",
+            [
+                call("segment", target="tumor"),
+                call("count_nuclei", cell_type="lymphocyte", within="$1"),
+                call("measure", source="$2"),
+            ],
+        ),
+        (
+            "wrong_tool",
+            [
+                call("segment", target="tumor"),
+                call("segment", target="lymphocyte", within="$1"),
+            ],
+        ),
+        ("wrong_tool", [call("reply", kind="decline", text="No.")]),
+        (
+            "wrong_argument",
+            [
+                call("segment", target="tumor"),
+                call("count_nuclei", cell_type="neutrophil", within="$1"),
+            ],
+        ),
+        (
+            "wrong_argument",
+            [call("segment", target="tumor"), call("count_nuclei", within="$1")],
+        ),
+        (
+            "wrong_reference",
+            [
+                call("segment", target="tumor"),
+                call("count_nuclei", cell_type="lymphocyte", outside="$1"),
+            ],
+        ),
+        (
+            "wrong_reference",
+            [call("segment", target="tumor"), call("count_nuclei", cell_type="lymphocyte")],
+        ),
+    ],
+)
+def test_failure_codes(expected: str, calls: list[Any]) -> None:
+    assert code(IN_TUMOR, *calls) == expected
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        ["segment"],
+        [{"args": {}}],
+        [call("explode")],
+        [{"tool": "segment", "args": "tumor"}],
+        [call("segment")],
+        [call("segment", target="")],
+        [call("segment", target=["tumor"])],
+        [call("segment", target="tumor", colour="red")],
+        [call("segment", target="tumor", within="1")],
+        [call("segment", target="tumor", within="$0")],
+        [call("segment", target="tumor", within="$1")],
+        [call("measure", source="$2"), call("segment", target="tumor")],
+        [call("count_nuclei"), call("segment", target="tumor", within="$1")],
+        [call("classify_tissue", expected=None), call("measure", source="$1")],
+        [call("segment", target="tumor"), call("measure", source=None)],
+        [call("reply", kind="refuse", text="No.")],
+        [call("segment", target="tumor"), call("reply", kind="answer", text="Done.")],
+    ],
+)
+def test_calls_that_the_contract_does_not_allow_are_invalid(calls: list[Any]) -> None:
+    assert code(IN_TUMOR, *calls) == "invalid_call"
+
+
+def test_a_greedy_matcher_would_fail_here() -> None:
+    """BFCL's fails on `{1, 2}, {1}` against `1, 2`: the first expected call takes the only 1."""
+    case = make(
+        call("segment", target=["tumor", "stroma"]),
+        call("segment", target=["tumor"]),
+    )
+    assert code(case, call("segment", target="tumor"), call("segment", target="stroma")) is None
+    assert code(case, call("segment", target="stroma"), call("segment", target="tumor")) is None
+    assert (
+        code(case, call("segment", target="stroma"), call("segment", target="stroma"))
+        == "wrong_argument"
+    )
+
+
+def test_the_choice_among_equal_calls_follows_their_consumers() -> None:
+    case = make(
+        TUMOR,
+        TUMOR,
+        call("count_nuclei", cell_type=["lymphocyte"], within="$1"),
+        call("count_nuclei", cell_type=["neutrophil"], within="$2"),
+    )
+    first = [call("segment", target="tumor")] * 2
+    crossed = [
+        call("count_nuclei", cell_type="lymphocyte", within="$2"),
+        call("count_nuclei", cell_type="neutrophil", within="$1"),
+    ]
+    shared = [
+        call("count_nuclei", cell_type="lymphocyte", within="$1"),
+        call("count_nuclei", cell_type="neutrophil", within="$1"),
+    ]
+    assert code(case, *first, *crossed) is None
+    assert code(case, *first, *shared) == "wrong_reference"
+
+
+def test_dots_are_not_stripped_from_texts() -> None:
+    """BFCL's takes `0.25` and `025` for the same."""
+    case = make(call("segment", target=["grade 2.5 focus"]))
+    assert code(case, call("segment", target="grade 2.5 foci")) is None
+    assert code(case, call("segment", target="grade 25 focus")) == "wrong_argument"
+
+
+def test_a_malformed_call_is_no_refusal() -> None:
+    """BFCL's counts whatever it can't read as a refusal, and so as right."""
+    case = make(call("reply", kind="decline"))
+    assert code(case, call("reply", kind="decline", text="It can't be told from H&E.")) is None
+    assert code(case, call("reply", kind="decline")) is None
+    assert code(case) == "missing_call"
+    assert code(case, {"tool": "reply"}) == "invalid_call"
+    assert code(case, call("reply", kind="clarify", text="Which?")) == "wrong_kind"
+    assert code(case, call("segment", target="tumor")) == "wrong_tool"
+    unread = Prediction(id="c", calls=[], error="not JSON")
+    assert judge(case, unread).code == "not_parsed"
+
+
+def test_one_call_does_not_satisfy_two() -> None:
+    """tau2's lets it."""
+    case = make(call("count_nuclei", cell_type=["lymphocyte", "cell"]), call("count_nuclei"))
+    assert code(case, call("count_nuclei", cell_type="cell")) == "missing_call"
+    twice = make(TUMOR, TUMOR)
+    assert code(twice, call("segment", target="tumor")) == "missing_call"
+
+
+def test_two_calls_do_not_satisfy_one() -> None:
+    case = make(TUMOR)
+    assert code(case, *[call("segment", target="tumor")] * 2) == "extra_call"
+
+
+def test_references_are_absolute_through_the_thread_and_replies_count() -> None:
+    thanked = {"instruction": "thanks", "calls": [call("reply", kind="answer", text="Any time.")]}
+    case = make(call("measure", source="$3"), history=[TUMOR_TURN, thanked, TUMOR_TURN])
+    assert code(case, call("measure", source="$3")) is None
+    assert code(case, call("measure", source="$1")) == "wrong_reference"
+    assert code(case, call("measure", source="$2")) == "invalid_call"
+    assert code(case, call("measure", source="$4")) == "invalid_call"
+    new = make(TUMOR, call("measure", source="$4"), history=[TUMOR_TURN, thanked, TUMOR_TURN])
+    plan = [call("segment", target="tumor"), call("measure", source="$4")]
+    assert code(new, *plan) is None
+    assert code(new, plan[0], call("measure", source="$1")) == "wrong_reference"
+
+
+def test_alternatives_and_the_closest_of_them() -> None:
+    case = make(
+        call("segment", target=["gland"]),
+        call("extract_boxes", source="$1"),
+        alternatives=[[call("count_nuclei", cell_type=["epithelial cell"])]],
+    )
+    assert code(case, call("count_nuclei", cell_type="epithelial cells")) is None
+    assert code(case, call("count_nuclei", cell_type="lymphocyte")) == "wrong_argument"
+    assert (
+        code(case, call("segment", target="glands"), call("measure", source="$1")) == "wrong_tool"
+    )
+
+
+def test_a_missing_prediction_fails() -> None:
+    assert judge(IN_TUMOR, None).code == "no_prediction"
+
+
+def test_many_equal_calls_are_judged_at_once() -> None:
+    """Sixteen calls have 2e13 permutations; the bipartite bound goes straight to a match."""
+    expected = [call("segment", target=["tumor", "stroma"])] * 8 + [TUMOR] * 8
+    case = make(*expected)
+    right = [call("segment", target="tumor")] * 9 + [call("segment", target="stroma")] * 7
+    wrong = [call("segment", target="tumor")] * 7 + [call("segment", target="stroma")] * 9
+    assert code(case, *right) is None
+    assert code(case, *wrong) == "wrong_argument"
+
+
+TEXTS = ["tumor", "stroma", "gland", "necrosis", "vessel"]
+CELLS = ["lymphocyte", "plasma cell", "mitosis", "neutrophil", None]
+
+
+@st.composite
+def plans(draw: st.DrawFn, sizes: tuple[int, int] = (1, 5)) -> list[dict[str, Any]]:
+    """A valid plan, as a planner would give it, with null arguments left out."""
+    made: list[dict[str, Any]] = []
+    for _ in range(draw(st.integers(*sizes))):
+        regions = [f"${n}" for n, c in enumerate(made, 1) if c["tool"] == "segment"]
+        sources = [f"${n}" for n, c in enumerate(made, 1) if c["tool"] in SOURCES]
+        tools = ["segment", "count_nuclei", "classify_tissue"]
+        tools += ["measure", "extract_boxes"] if sources else []
+        tool = draw(st.sampled_from(tools))
+        args: dict[str, Any] = {}
+        if tool in ("segment", "count_nuclei"):
+            name, texts = ("target", TEXTS) if tool == "segment" else ("cell_type", CELLS)
+            args[name] = draw(st.sampled_from(texts))
+            for side in ("within", "outside"):
+                if regions and draw(st.booleans()):
+                    args[side] = draw(st.sampled_from(regions))
+        elif tool == "classify_tissue":
+            args["expected"] = draw(st.sampled_from(["liver", "kidney", None]))
+        else:
+            args["source"] = draw(st.sampled_from(sources))
+        made.append({"tool": tool, "args": {k: v for k, v in args.items() if v is not None}})
+    return made
+
+
+SOURCES = ("segment", "count_nuclei")
+
+
+def renumber(calls: list[dict[str, Any]], order: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The calls in another order, each reference following the call that it named."""
+    place = {f"${old + 1}": f"${new + 1}" for new, old in enumerate(order)}
+    return [
+        {
+            "tool": calls[old]["tool"],
+            "args": {k: place.get(v, v) for k, v in calls[old]["args"].items()},
+        }
+        for old in order
+    ]
+
+
+def equivalent(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
+    """Oracle by brute force: some order of the one, renumbered, is the other."""
+    return len(one) == len(other) and any(
+        renumber(one, order) == other for order in itertools.permutations(range(len(one)))
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), plans())
+def test_the_verdict_is_that_of_all_permutations(one: Any, other: Any) -> None:
+    assert judge_calls(make(*one), other).passed == equivalent(one, other)
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), st.randoms(use_true_random=False))
+def test_reordering_independent_calls_keeps_the_verdict(calls: Any, random: Any) -> None:
+    order = tuple(random.sample(range(len(calls)), len(calls)))
+    moved = renumber(calls, order)
+    forward = plan_problem(moved, []) is None
+    verdict = judge_calls(make(*calls), moved)
+    assert verdict.passed == forward
+    assert verdict.code == (None if forward else "invalid_call")
+
+
+def mutations(calls: list[dict[str, Any]], draw: Any) -> dict[str, list[dict[str, Any]]]:
+    """One mutant of each kind that the plan allows, before its references are checked."""
+    at = draw(st.integers(0, len(calls) - 1))
+    chosen = calls[at]
+    extra = call("segment", target="nerve")
+    found = {
+        "drop": calls[:at] + calls[at + 1 :],
+        "add": [*calls, extra],
+        "duplicate": [*calls, chosen],
+        "swap": [*calls[:at], extra, *calls[at + 1 :]],
+    }
+    for name, value in chosen["args"].items():
+        isref = str(value).startswith("$")
+        others = [f"${n}" for n in range(1, at + 1) if f"${n}" != value]
+        if isref and others:
+            new = draw(st.sampled_from(others))
+        elif isref:
+            continue
+        else:
+            new = f"{value} edge"
+        changed = {"tool": chosen["tool"], "args": {**chosen["args"], name: new}}
+        found["redirect" if isref else "perturb"] = [*calls[:at], changed, *calls[at + 1 :]]
+    return found
+
+
+CODES = {
+    "drop": {"missing_call", "invalid_call"},
+    "add": {"extra_call"},
+    "duplicate": {"extra_call"},
+    "swap": {"wrong_tool", "wrong_argument", "wrong_reference", "invalid_call"},
+    "perturb": {"wrong_argument"},
+    "redirect": {"wrong_reference", "invalid_call"},
+}
+
+
+@settings(max_examples=250, deadline=None)
+@given(plans(), st.data())
+def test_every_mutation_flips_the_verdict_for_its_own_reason(calls: Any, data: Any) -> None:
+    case = make(*calls)
+    assert judge_calls(case, calls).passed
+    for kind, mutant in mutations(calls, data.draw).items():
+        verdict = judge_calls(case, mutant)
+        if equivalent(calls, mutant):
+            assert verdict.passed
+        else:
+            assert verdict.code in CODES[kind], (kind, mutant, verdict)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(["tool", "args", "target", "kind"]), inner, max_size=3
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_output_of_a_planner_crashes_the_matcher(value: Any) -> None:
+    verdict = judge_calls(IN_TUMOR, value if isinstance(value, list) else [value])
+    assert not verdict.passed
+    assert verdict.code in ("invalid_call", "missing_call", "extra_call")
+
+
+@pytest.mark.shared
+def test_signatures_are_the_contracts() -> None:
+    path = CONTRACT / "tools.json"
+    if not path.exists():
+        pytest.skip("the contract is not here")
+    tools = {item["function"]["name"]: item["function"] for item in json.loads(path.read_text())}
+    assert tools.keys() == SIGNATURES.keys()
+    for name, tool in tools.items():
+        properties = tool["parameters"]["properties"]
+        assert list(properties) == list(SIGNATURES[name])
+        for key, schema in properties.items():
+            arg = SIGNATURES[name][key]
+            assert (arg.role == "reference") == ("pattern" in schema)
+            # A reply's text is required by its schema but not by its score.
+            nullable = "null" in schema["type"] or arg.role == "prose"
+            assert arg.required == (not nullable)
+
+
+@pytest.mark.shared
+def test_the_contracts_sample_passes_against_itself() -> None:
+    path = CONTRACT / "cases.sample.jsonl"
+    if not path.exists():
+        pytest.skip("the contract is not here")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        case = Case.model_validate_json(line)
+        own = [
+            {
+                "tool": c.tool,
+                "args": {k: v[0] if isinstance(v, list) else v for k, v in c.args.items()},
+            }
+            for c in case.expect.calls
+        ]
+        assert judge_calls(case, own).passed, case.id

@@ -1,0 +1,323 @@
+"""Reading cases, running a planner over them, scoring and the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+from rich.console import Console
+
+from eval import __main__ as cli
+from eval.cases import Case, Prediction, Turn, read_cases, read_predictions
+from eval.matching import judge_calls
+from eval.toolcalls import Planned, predict, rate, score, show, wilson
+from tools.errors import BadInput
+
+HAND = Path(cli.__file__).parent / "cases" / "hand.jsonl"
+DATASHEET = HAND.with_name("README.md")
+GOOD = (
+    '{"id": "a", "instruction": "x", "expect": '
+    '{"calls": [{"tool": "segment", "args": {"target": ["tumor"]}}]}}'
+)
+
+
+def case(name: str, target: str = "tumor", **more: Any) -> dict[str, Any]:
+    calls = [{"tool": "segment", "args": {"target": [target]}}]
+    return {"id": name, "instruction": f"Outline {target}", "expect": {"calls": calls}, **more}
+
+
+def right(name: str, target: str = "tumor", seconds: float = 0.5) -> dict[str, Any]:
+    calls = [{"tool": "segment", "args": {"target": target, "within": None, "outside": None}}]
+    return {"id": name, "calls": calls, "seconds": seconds, "error": None}
+
+
+def jsonl(path: Path, rows: Sequence[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *args: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["eval", *args])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "there are no cases"),
+        (f"{GOOD}\nnot json", "line 2: Invalid JSON"),
+        (f"{GOOD}\n\n{GOOD}", "line 3: id 'a' is also on line 1"),
+        (GOOD.replace('"instruction": "x", ', ""), "line 1: instruction: Field required"),
+        (GOOD.replace("segment", "explode"), "line 1: accepted plan 1: call 1: 'explode'"),
+        (GOOD.replace("target", "targets"), "segment has no argument 'targets'"),
+        (GOOD.replace('["tumor"]', "[]"), "target is not a list of accepted texts"),
+        (
+            GOOD.replace('["tumor"]', '["tumor"], "within": "$1"'),
+            "within $1 is not an earlier call",
+        ),
+        (
+            GOOD.replace(
+                '"expect"', '"history": [{"instruction": "", "calls": [{"tool": "x"}]}], "expect"'
+            ),
+            "history turn 1: call 1: 'x' is not a tool",
+        ),
+    ],
+)
+def test_bad_cases_are_one_line_that_says_where(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "cases.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput) as refused:
+        read_cases(path)
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_unreadable_and_binary_files_are_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="can't be read"):
+        read_cases(tmp_path / "none.jsonl")
+    with pytest.raises(BadInput, match="can't be read"):
+        read_cases(tmp_path)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_bytes(b"\xff\xfe\x00\n")
+    with pytest.raises(BadInput, match="line 1: "):
+        read_predictions(broken)
+
+
+def test_line_separators_inside_strings_and_a_byte_order_mark_are_no_trouble(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "cases.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace('"x"', '"x\u2028y"').encode())
+    assert read_cases(path)[0].instruction == "x\u2028y"
+
+
+def test_predictions_are_written_in_order_as_they_come(tmp_path: Path) -> None:
+    out = tmp_path / "predictions.jsonl"
+    turn = {"instruction": "Outline it", "calls": [], "result": ""}
+    cases = [Case.model_validate(case(name, history=[turn])) for name in ("a", "b", "c")]
+    lines_before: list[int] = []
+
+    def plan(instruction: str, history: Sequence[Turn]) -> Planned:
+        lines_before.append(len(out.read_text().splitlines()))
+        assert (instruction, history[0].instruction) == ("Outline tumor", "Outline it")
+        if len(lines_before) == 2:
+            raise RuntimeError("out of memory")
+        if len(lines_before) == 3:
+            return Planned([], "not JSON")
+        return Planned(right("a")["calls"])
+
+    predictions = predict(cases, plan, out)
+    assert lines_before == [0, 1, 2]
+    assert read_predictions(out) == predictions
+    assert [p.error for p in predictions] == [None, "RuntimeError: out of memory", "not JSON"]
+    assert list(json.loads(out.read_text().splitlines()[0])) == ["id", "calls", "seconds", "error"]
+    result = score(cases, predictions)
+    assert result.passed == ["a"]
+    assert result.failures == {"b": "not_parsed", "c": "not_parsed"}
+
+
+def test_an_output_that_cant_be_written_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="can't be written"):
+        predict([], lambda *_: Planned([]), tmp_path / "none" / "out.jsonl")
+
+
+def test_score_by_tag_groups_codes_and_latency() -> None:
+    cases = [
+        Case.model_validate(case("a", tags=["single", "x"], group="g")),
+        Case.model_validate(case("b", tags=["single"], group="g")),
+        Case.model_validate(case("c", tags=["x"], group="h")),
+        Case.model_validate(case("d")),
+    ]
+    given = [right("a", seconds=1.0), right("b", "stroma", seconds=3.0), right("c")]
+    result = score(cases, [Prediction.model_validate(row) for row in given])
+    assert (result.n, result.strict, result.passed) == (4, 0.5, ["a", "c"])
+    assert {tag: (r.n, r.strict) for tag, r in result.by_tag.items()} == {
+        "single": (2, 0.5),
+        "x": (2, 1.0),
+    }
+    assert (result.groups.n, result.groups.all_right) == (2, 1)
+    assert result.failures == {"b": "wrong_argument", "d": "no_prediction"}
+    assert result.codes == {"no_prediction": 1, "wrong_argument": 1}
+    assert result.latency is not None
+    assert (result.latency.n, result.latency.p50) == (3, 1.0)
+    stream = io.StringIO()
+    show(result, Console(file=stream, width=100))
+    for shown in ("50.0%", "Groups all right: 1 of 2", "wrong_argument 1", "p50 1.000 s"):
+        assert shown in stream.getvalue()
+
+
+def test_intervals() -> None:
+    low, high = wilson(8, 10)  # Agresti & Coull, The American Statistician 52, 1998: 0.490..0.943
+    assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
+    single = [(Case.model_validate(case(str(n))), n < 8) for n in range(10)]
+    assert rate(single).method == "wilson"
+    assert (rate(single).low, rate(single).high) == (low, high)
+    # Ten groups of five that stand and fall together carry ten observations, not fifty.
+    grouped = [
+        (Case.model_validate(case(f"{g}-{n}", group=str(g))), g < 8)
+        for g in range(10)
+        for n in range(5)
+    ]
+    clustered = rate(grouped)
+    naive = wilson(40, 50)
+    assert clustered.method == "bootstrap"
+    assert clustered.low <= 0.8 <= clustered.high
+    assert clustered.high - clustered.low > 1.5 * (naive[1] - naive[0])
+    assert rate(grouped) == clustered
+    all_right = rate([(one, True) for one, _ in grouped])
+    assert (all_right.low, all_right.high) == wilson(10, 10)
+
+
+def test_score_command_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = jsonl(tmp_path / "c.jsonl", [case("a"), case("b")])
+    given = jsonl(tmp_path / "p.jsonl", [right("b")])
+    options = ["score", "--cases", str(cases), "--predictions", str(given)]
+    assert run(monkeypatch, *options, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["n"], printed["strict"], printed["passed"]) == (2, 0.5, ["b"])
+    assert printed["failures"] == {"a": "no_prediction"}
+    assert run(monkeypatch, *options) == 0
+    assert "no_prediction 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([right("a"), right("a")], "line 2: id 'a' is also on line 1"),
+        ([right("z")], "prediction 'z': there is no such case"),
+        ([{"id": "a", "calls": None}], "line 1: calls: "),
+        ([{"id": "a", "calls": [], "seconds": -1}], "line 1: seconds: "),
+    ],
+)
+def test_bad_predictions_exit_2_with_one_line(
+    rows: list[Any],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cases = jsonl(tmp_path / "c.jsonl", [case("a")])
+    given = jsonl(tmp_path / "p.jsonl", rows)
+    assert run(monkeypatch, "score", "--cases", str(cases), "--predictions", str(given)) == 2
+    shown = capsys.readouterr()
+    assert says in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def test_toolcalls_command_refuses_an_unknown_planner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = jsonl(tmp_path / "c.jsonl", [case("a")])
+    out = tmp_path / "p.jsonl"
+    options = ["toolcalls", "--cases", str(cases), "--planner", "nobody", "--out", str(out)]
+    assert run(monkeypatch, *options) == 2
+    assert "nobody" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_toolcalls_command_runs_the_agents_planner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command hands the thread to `agent.planning` and writes what comes back."""
+    from agent import planners
+    from agent.planners.base import PlannerRequest, Proposal
+
+    class Scripted:
+        name = "scripted"
+        repairs = False
+
+        def propose(self, request: PlannerRequest) -> Proposal:
+            assert [turn.instruction for turn in request.history] == ["Outline it"]
+            args = {"target": "tumor", "within": "$1", "outside": None}
+            return Proposal(raw=json.dumps({"calls": [{"tool": "segment", "args": args}]}))
+
+    monkeypatch.setattr(planners, "load", lambda name: Scripted())
+    turn = {
+        "instruction": "Outline it",
+        "calls": [
+            {"tool": "segment", "args": {"target": "gland", "within": None, "outside": None}}
+        ],
+        "result": "",
+    }
+    one = case("a", history=[turn])
+    one["expect"]["calls"][0]["args"]["within"] = "$1"
+    cases = jsonl(tmp_path / "c.jsonl", [one])
+    out = tmp_path / "p.jsonl"
+    options = ["toolcalls", "--cases", str(cases), "--planner", "x", "--out", str(out)]
+    assert run(monkeypatch, *options) == 0
+    assert "100.0%" in capsys.readouterr().out
+    assert read_predictions(out)[0].calls == [
+        {"tool": "segment", "args": {"target": "tumor", "within": "$1", "outside": None}}
+    ]
+
+
+def test_vision_command_without_data_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "vision", "--data", str(tmp_path)) == 2
+    shown = capsys.readouterr().err
+    assert "holds no nuclei/test" in shown
+    assert shown.count("\n") == 1
+
+
+def test_the_hand_written_cases_are_as_their_datasheet_says() -> None:
+    cases = read_cases(HAND)
+    rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:3]]
+        for line in DATASHEET.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `")
+    ]
+    stated = {name: int(count) for name, count in rows}
+    actual = {name: sum(case.tags[0] == name for case in cases) for name in stated}
+    assert actual == stated
+    assert sum(stated.values()) == len(cases)
+    text = DATASHEET.read_text(encoding="utf-8")
+    grouped = [case.group for case in cases if case.group]
+    threads = sum(bool(case.history) for case in cases)
+    several = sum(len(case.expect.plans) > 1 for case in cases)
+    assert f"{len(cases)} instructions" in text
+    assert f"{len(grouped)} cases are in {len(set(grouped))} `group`s" in text
+    assert f"{threads} cases have a history, {several} have more than one" in text
+    fresh = [case.instruction for case in cases if not case.history]
+    assert len(set(fresh)) == len(fresh)
+
+
+def test_every_accepted_plan_and_wording_of_the_hand_written_cases_is_judged_right() -> None:
+    for one in read_cases(HAND):
+        for plan in one.expect.plans:
+            texts = [v for c in plan.calls for v in c.args.values() if isinstance(v, list)]
+            for turn in range(max(map(len, texts), default=1)):
+                calls: list[JsonValue] = [
+                    {
+                        "tool": call.tool,
+                        "args": {
+                            name: value[turn % len(value)] if isinstance(value, list) else value
+                            for name, value in call.args.items()
+                        },
+                    }
+                    for call in plan.calls
+                ]
+                verdict = judge_calls(one, calls)
+                assert verdict.passed, (one.id, verdict)
+
+
+def test_the_hand_written_groups_are_paraphrases() -> None:
+    groups: dict[str, list[Case]] = {}
+    for one in read_cases(HAND):
+        if one.group:
+            groups.setdefault(one.group, []).append(one)
+    assert groups
+    for name, members in groups.items():
+        assert len(members) >= 2, name
+        assert len({member.expect.model_dump_json() for member in members}) == 1, name
