@@ -9,6 +9,7 @@ from typing import Any
 from agent.output.geojson import WHOLE, Placement
 from agent.output.writer import writable, write_turn
 from agent.planners import load as load_planner
+from agent.planners.base import PlannerUnavailable
 from agent.progress import Progress
 from agent.samples import sample_path
 from agent.session import (
@@ -113,10 +114,18 @@ def make_runtime(name: str) -> Runtime:
 
 
 def pull() -> str:
-    """Fetch the base model of the local planner where it is not there; says where it is."""
-    from models.planner.base import converted_base
+    """Fetch the base model of the local planner where it is not there; says where it is.
 
-    return f"The planner's base model is in {converted_base(fetch=True)}"
+    Raises:
+        PlannerUnavailable: it can't be fetched.
+    """
+    from models.planner.base import converted_base
+    from models.planner.fetch import BaseModelMissing
+
+    try:
+        return f"The planner's base model is in {converted_base(fetch=True)}"
+    except BaseModelMissing as missing:
+        raise PlannerUnavailable(str(missing)) from missing
 
 
 def _turn(

@@ -1,0 +1,96 @@
+"""The `local` planner: the embedded language model with our adapter, on the CPU, offline."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from agent.planners.base import PlannerRequest, PlannerUnavailable, Proposal
+from models.planner.fetch import BaseModelMissing, converted_folder, ensure_base
+from models.planner.serialise import Call, Turn
+
+if TYPE_CHECKING:
+    from models.planner.decode import Decoder
+
+
+OTHER_SCRIPT = (
+    "I read English and other languages in Latin script. Please put the instruction so, "
+    "or use the openai planner with a model that reads it."
+)
+
+
+class LocalPlanner:
+    """Plans by SmolLM2-135M-Instruct with the adapter in `models/planner`.
+
+    Decoding is greedy and constrained: every proposal is a valid plan, and the same request has
+    the same one. Feedback is therefore not looked at: there are no faults to mend, and the model
+    was not trained to read them.
+    """
+
+    name = "local"
+    repairs = False
+
+    def __init__(self) -> None:
+        """Check that the base model is there; it is loaded at the first proposal.
+
+        Raises:
+            PlannerUnavailable: the base model is not on this machine.
+        """
+        try:
+            if not converted_folder().is_dir():
+                ensure_base(fetch=False)
+        except BaseModelMissing as missing:
+            raise PlannerUnavailable(str(missing)) from missing
+
+    @cached_property
+    def _decoder(self) -> Decoder:
+        from models.planner.decode import Decoder  # seconds of imports, only where it plans
+
+        try:
+            return Decoder()
+        except BaseModelMissing as missing:
+            raise PlannerUnavailable(str(missing)) from missing
+
+    def info(self) -> dict[str, str]:
+        """The hashes of the base model and the adapter, and the prompt form's name."""
+        return dict(self._decoder.info)
+
+    def propose(self, request: PlannerRequest) -> Proposal:
+        """Plan for `request.instruction` in the light of its history.
+
+        What the model can't read, other scripts and instructions beyond its length, it is not
+        asked: the plan is a reply that says so.
+
+        Raises:
+            PlannerUnavailable: the base model is not on this machine, or is damaged.
+        """
+        from models.planner.decode import PromptTooLong
+
+        if _other_script(request.instruction):
+            return _ask_back(OTHER_SCRIPT)
+        history = [
+            Turn(turn.instruction, [call.model_dump() for call in turn.calls], turn.result)
+            for turn in request.history
+        ]
+        try:
+            decoded = self._decoder.plan(history, request.instruction)
+        except PromptTooLong as too_long:
+            return _ask_back(f"I can't read that: {too_long}. Please say it more briefly.")
+        return Proposal(raw=_json(decoded.calls), prompt=decoded.prompt)
+
+
+def _json(calls: list[Call]) -> str:
+    return json.dumps({"calls": calls}, ensure_ascii=False)
+
+
+def _ask_back(text: str) -> Proposal:
+    return Proposal(raw=_json([{"tool": "reply", "args": {"kind": "clarify", "text": text}}]))
+
+
+def _other_script(text: str) -> bool:
+    """Whether most of the letters are of a script that the model was never trained on."""
+    letters = [char for char in text if char.isalpha()]
+    latin = sum("LATIN" in unicodedata.name(char, "") for char in letters)
+    return 2 * latin < len(letters)

@@ -1,0 +1,252 @@
+"""The embedded language model: base, adapter, and greedy decoding that only writes valid plans."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from safetensors import safe_open
+from tokenizers import Tokenizer
+from transformers import DynamicCache, LlamaForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from models.planner.base import converted_base
+from models.planner.fetch import GGUF_NAME, GGUF_SHA256, file_sha256
+from models.planner.grammar import PlanState, line_pattern
+from models.planner.serialise import (
+    TEMPLATE,
+    Call,
+    Turn,
+    parse_plan,
+    prompt_text,
+    thread_text,
+)
+
+ADAPTER = Path(__file__).with_name("adapter.safetensors")
+LORA_SCALE = 48 / 24
+"""The adapter's alpha over its rank; see `adapter.md`."""
+MAX_PROMPT_TOKENS = 2048
+MAX_FREE_TOKENS = 128
+"""Where an unconstrained plan is cut off. A constrained one is bounded by its grammar."""
+
+
+class PromptTooLong(ValueError):  # noqa: N818 - named for what the user gave
+    """The instruction doesn't fit the embedded model's prompt. The message is one line."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the model wrote.
+
+    Attributes:
+        calls: the plan; valid under the contract where decoding was constrained.
+        text: the plan's lines as written.
+        prompt: the prompt's whole text.
+    """
+
+    calls: list[Call]
+    text: str
+    prompt: str
+
+
+_decoding = threading.Lock()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run torch on one thread, one caller at a time.
+
+    Reading a token is a few hundred matrix-vector products of half a millisecond, bound by memory:
+    a second thread gains little on an idle machine, and on a busy one the threads' spinning at
+    each product's end makes a plan ten times slower. The lock keeps the setting, which is the
+    process's own, from being restored in the wrong order.
+    """
+    with _decoding:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def load_model(base: Path, adapter: Path | None) -> LlamaForCausalLM:
+    """The base model in bfloat16 on the CPU, with the LoRA `adapter` merged into its weights.
+
+    Args:
+        base: a folder written by `models.planner.base.convert`.
+        adapter: safetensors in peft's key names, or None for the bare base model.
+
+    Raises:
+        ValueError: the adapter has a weight that the base model has no place for.
+    """
+    with _no_progress_bar():
+        model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    if adapter is not None:
+        with _one_thread():
+            _merge(model, adapter)
+    model.eval().requires_grad_(False)
+    return model
+
+
+def _merge(model: LlamaForCausalLM, adapter: Path) -> None:
+    weights = dict(model.named_parameters())
+    with safe_open(adapter, "pt") as file, torch.no_grad():
+        for key in file.keys():  # noqa: SIM118 - a safe_open handle is not a mapping
+            stem, is_down, _ = key.partition(".lora_A.weight")
+            if not is_down:
+                continue
+            name = stem.removeprefix("base_model.model.") + ".weight"
+            if name not in weights:
+                raise ValueError(f"{adapter.name} does not fit the base model: {key}")
+            down, up = file.get_tensor(key), file.get_tensor(f"{stem}.lora_B.weight")
+            change = (up.float() @ down.float()) * LORA_SCALE
+            weights[name].copy_(weights[name].float() + change)
+
+
+class Decoder:
+    """The loaded planner model. Calls keep no state; several threads may share one."""
+
+    def __init__(self, base: Path | None = None, adapter: Path | None = ADAPTER) -> None:
+        """Load the model.
+
+        Args:
+            base: a converted base; by default the cached one, converted first where needed.
+            adapter: the LoRA adapter to merge, None for none.
+
+        Raises:
+            BaseModelMissing: no base model on this machine.
+        """
+        base = base or converted_base()
+        self.model = load_model(base, adapter)
+        tokenizer_file = base / "tokenizer.json"
+        self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        self.tokenizer.encode_special_tokens = True  # a user's "<|im_end|>" is plain text
+        vocabulary = self.tokenizer.get_vocab()
+        self._open, self._end = vocabulary["<|im_start|>"], vocabulary["<|im_end|>"]
+        self._grammar_tokens = LLTokenizer(
+            tokenizer_file.read_text(encoding="utf-8"), eos_token=self._end
+        )
+        self.info = {
+            "base": f"{GGUF_NAME} sha256:{GGUF_SHA256}",
+            "adapter": f"sha256:{file_sha256(adapter)}" if adapter else "none",
+            "template": TEMPLATE,
+        }
+
+    def plan(
+        self, history: Sequence[Turn], instruction: str, *, constrained: bool = True
+    ) -> Decoded:
+        """Write the plan for `instruction`, greedily.
+
+        The oldest turns are left out of a prompt that would be too long.
+
+        Args:
+            history: the thread's earlier turns, oldest first.
+            instruction: what the user asks now.
+            constrained: allow only lines of `line_pattern`. Off, the bare model writes, for
+                evaluation: then the plan may be invalid.
+
+        Raises:
+            PromptTooLong: the instruction alone has more than `MAX_PROMPT_TOKENS` tokens.
+            PlanSyntaxError: unconstrained, and what came out is not a plan.
+        """
+        thread, ids = self._fit(history, instruction)
+        results = [turn.result for turn in history]
+        state = PlanState.after(history)
+        first = state.number
+        with _one_thread(), torch.inference_mode():
+            text = self._write_lines(ids, state, results) if constrained else self._write_any(ids)
+        return Decoded(parse_plan(text, first, results), text, prompt_text(thread))
+
+    def _fit(self, history: Sequence[Turn], instruction: str) -> tuple[str, list[int]]:
+        for first in range(len(history) + 1):
+            thread = thread_text(history, instruction, first)
+            ids = self._prompt_ids(thread)
+            if len(ids) <= MAX_PROMPT_TOKENS:
+                return thread, ids
+        raise PromptTooLong(
+            f"the instruction is {len(ids)} tokens long; "
+            f"the local planner reads at most {MAX_PROMPT_TOKENS}"
+        )
+
+    def _prompt_ids(self, thread: str) -> list[int]:
+        def plain(text: str) -> list[int]:
+            return list(self.tokenizer.encode(text).ids)
+
+        user, assistant = plain(f"user\n{thread}"), plain("assistant\n")
+        return [self._open, *user, self._end, *plain("\n"), self._open, *assistant]
+
+    def _write_lines(self, ids: list[int], state: PlanState, results: Sequence[str]) -> str:
+        """Lines of valid plan, one grammar a line, until the model ends at a line's end."""
+        cache, lines = DynamicCache(config=self.model.config), list[str]()
+        while state.left:
+            matcher = LLMatcher(
+                self._grammar_tokens, LLMatcher.grammar_from_regex(line_pattern(state))
+            )
+            line, ids = self._write_line(ids, cache, matcher)
+            lines.append(line.rstrip("\n"))
+            state.add(parse_plan(lines[-1], state.number, results)[0])
+            if not line.endswith("\n"):
+                break
+        return "\n".join(lines)
+
+    def _write_line(
+        self, pending: list[int], cache: DynamicCache, matcher: LLMatcher
+    ) -> tuple[str, list[int]]:
+        """One line, and the tokens of it that the model has not read yet."""
+        written: list[int] = []
+        while True:
+            # What the grammar leaves no choice about costs no pass through the model.
+            forced = matcher.compute_ff_tokens()
+            matcher.consume_tokens(forced)
+            written += forced
+            pending = pending + forced
+            if matcher.is_stopped():
+                break
+            scores = self._scores(pending, cache)
+            allowed = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+            scores[np.unpackbits(allowed, bitorder="little")[: scores.size] == 0] = -np.inf
+            token = int(scores.argmax())
+            if token == self._end:
+                break
+            matcher.consume_token(token)
+            written.append(token)
+            pending = [token]
+        if matcher.is_error():
+            raise RuntimeError(f"the plan grammar failed: {matcher.get_error()}")
+        return self.tokenizer.decode(written), pending
+
+    def _write_any(self, pending: list[int]) -> str:
+        """Whatever the bare model writes."""
+        cache, written = DynamicCache(config=self.model.config), list[int]()
+        while len(written) < MAX_FREE_TOKENS:
+            token = int(self._scores(pending, cache).argmax())
+            if token == self._end:
+                break
+            written.append(token)
+            pending = [token]
+        return self.tokenizer.decode(written)
+
+    def _scores(self, ids: list[int], cache: DynamicCache) -> npt.NDArray[np.float32]:
+        """Read `ids` after what `cache` holds; the next token's scores, shape (vocabulary,)."""
+        out = self.model(torch.tensor([ids]), past_key_values=cache, logits_to_keep=1)
+        scores: npt.NDArray[np.float32] = out.logits[0, -1].float().numpy()
+        return scores

@@ -1,0 +1,87 @@
+"""What the `local` planner does around its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.plan import Turn, read_plan
+from agent.planners.base import PlannerRequest, PlannerUnavailable
+from agent.planners.local import LocalPlanner
+from models.planner import fetch
+from models.planner.decode import ADAPTER, Decoded, PromptTooLong
+from models.planner.serialise import Turn as PlainTurn
+
+MEASURE = {"tool": "measure", "args": {"source": "$1"}}
+SEGMENT = {"tool": "segment", "args": {"target": "tumor", "within": None, "outside": None}}
+
+
+class FakeDecoder:
+    """Stands for the loaded model, and keeps what it was shown."""
+
+    info = {"base": "b", "adapter": "a", "template": "t"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[list[PlainTurn], str]] = []
+
+    def plan(self, history: list[PlainTurn], instruction: str) -> Decoded:
+        self.shown.append((history, instruction))
+        if len(instruction) > 100:
+            raise PromptTooLong("the instruction is 5000 tokens long; at most 2048 are read")
+        return Decoded([MEASURE], "$2 measure $1", "the prompt")
+
+
+@pytest.fixture
+def planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalPlanner:
+    gguf = tmp_path / "base.gguf"
+    gguf.touch()
+    monkeypatch.setattr(fetch, "find_base", lambda: gguf)
+    made = LocalPlanner()
+    made.__dict__["_decoder"] = FakeDecoder()
+    return made
+
+
+def test_a_request_goes_to_the_model_and_its_plan_comes_back(planner: LocalPlanner) -> None:
+    turn = Turn.model_validate({"instruction": "tumor", "calls": [SEGMENT], "result": "present"})
+    proposal = planner.propose(PlannerRequest(instruction="how big?", history=(turn,)))
+    assert read_plan(proposal.raw, [turn]).numbered()["$2"].args == {"source": "$1"}
+    assert proposal.prompt == "the prompt"
+    decoder: FakeDecoder = planner.__dict__["_decoder"]
+    assert decoder.shown == [([PlainTurn("tumor", [SEGMENT], "present")], "how big?")]
+    assert planner.info() == FakeDecoder.info
+
+
+@pytest.mark.parametrize(
+    ("instruction", "says"),
+    [
+        ("数一下淋巴细胞", "Latin script"),
+        ("посчитай лимфоциты", "Latin script"),
+        ("count them " * 20, "more briefly"),
+    ],
+)
+def test_what_it_cannot_read_it_says(planner: LocalPlanner, instruction: str, says: str) -> None:
+    proposal = planner.propose(PlannerRequest(instruction=instruction))
+    reply = read_plan(proposal.raw).reply()
+    assert reply is not None
+    assert reply.args["kind"] == "clarify"
+    assert says in reply.args["text"]
+    assert proposal.prompt is None
+
+
+@pytest.mark.parametrize("instruction", ["Zähle β-Zellen", "¿núcleos?", "123 %", ""])
+def test_what_it_can_read_goes_to_the_model(planner: LocalPlanner, instruction: str) -> None:
+    assert planner.propose(PlannerRequest(instruction=instruction)).prompt == "the prompt"
+
+
+def test_without_its_base_model_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HISTOPILOT_CACHE", str(tmp_path))
+    monkeypatch.setattr(fetch, "find_base", lambda: None)
+    with pytest.raises(PlannerUnavailable, match="run `histopilot models pull`"):
+        LocalPlanner()
+
+
+def test_the_card_names_the_adapter_that_is_there() -> None:
+    assert fetch.file_sha256(ADAPTER) in ADAPTER.with_suffix(".md").read_text(encoding="utf-8")
