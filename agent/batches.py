@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ SUFFIXES = (
     *(".tif", ".tiff", ".svs", ".ndpi", ".mrxs", ".scn"),
 )
 SUMMARY = "summary"
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -40,7 +43,7 @@ def run(
     added to the CSV, so a batch that is stopped leaves what it has.
 
     Returns:
-        The rows of the summary: image, status, text, count, seconds, and the main figures.
+        The rows of the summary: image, status, text, seconds, and each call's figures.
 
     Raises:
         BadInput: there is no such folder, no image in it, or two with one stem.
@@ -60,7 +63,7 @@ def run(
         kit.runtime.close()
     table = pd.DataFrame(rows)
     table.to_parquet(out / f"{SUMMARY}.parquet", index=False)
-    console.print(table.to_string(index=False, max_colwidth=60))
+    console.print(table.to_string(index=False, max_colwidth=60), markup=False)
     return rows
 
 
@@ -77,6 +80,8 @@ def images_in(folder: Path) -> list[Path]:
         raise BadInput(f"{folder} has no image ({', '.join(sorted(SUFFIXES))})")
     seen: dict[str, Path] = {}
     for path in images:
+        if path.stem in (".", ".."):
+            raise BadInput(f"{path.name} can't name a result folder: rename it")
         if path.stem in seen:
             raise BadInput(
                 f"{seen[path.stem].name} and {path.name} would share one result folder: rename one"
@@ -87,12 +92,17 @@ def images_in(folder: Path) -> list[Path]:
 
 def _row(job: Job, kit: Kit) -> dict[str, Any]:
     """The summary's row of one image; its folder is written on the way."""
-    image = str(job.source.path.name) if job.source.path else ""
+    name = job.source.path.name if job.source.path else ""
+    image = os.fsencode(name).decode("utf-8", "replace")
     try:
         loaded = job.source.read()
-        result = answer(job, loaded, writable(job.folder()), kit)
+        result = answer(job, loaded, writable(job.folder(), job.source.path), kit)
     except BadInput as error:
         return {"image": image, "status": "bad_input", "text": str(error), "seconds": 0.0}
+    except Exception as fault:  # one image's fault must not cost the others
+        log.exception("%s failed inside", image)
+        text = f"HistoPilot failed inside ({type(fault).__name__}: {fault})."
+        return {"image": image, "status": "failed", "text": text, "seconds": 0.0}
     row = {
         "image": image,
         "status": result["status"],

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ import typer
 
 from tools.errors import BadInput
 
+log = logging.getLogger(__name__)
 app = typer.Typer(
     name="histopilot",
     help="Ask an H&E image a question in words; get a mask, boxes and a measured answer.\n\n"
@@ -63,7 +66,7 @@ def ask(
     """Answer one instruction about one image.
 
     In a thread that has its image, give the instruction alone: `ask --thread ID "now box them"`.
-    A thread's open question is answered by `ask --thread ID --yes` with its instruction.
+    A thread's open question is answered by asking the same again with --yes, without the image.
     """
     from agent import commands
 
@@ -96,7 +99,10 @@ def batch(
         summary = batches.run(folder, instruction, out, mpp, yes, planner, runtime, quiet=as_json)
         if as_json:
             typer.echo(json.dumps(summary, ensure_ascii=False))
-        raise typer.Exit(1 if any(row["status"] == "failed" for row in summary) else 0)
+        statuses = {row["status"] for row in summary}
+        if statuses == {"bad_input"}:
+            raise BadInput(f"no image of {folder} could be read: see summary.csv")
+        raise typer.Exit(1 if "failed" in statuses else 0)
 
 
 @app.command()
@@ -155,15 +161,26 @@ def demo(
 
 @contextmanager
 def shown_errors() -> Iterator[None]:
-    """One line and exit status 2 for bad input; no traceback for people."""
+    """One line and exit status 2 for bad input, 1 for a fault of ours; no traceback for people."""
     from agent.planners.base import PlannerUnavailable
 
     try:
         yield
     except (BadInput, PlannerUnavailable) as error:
-        line = " ".join(str(error).split())
-        typer.echo(f"histopilot: {line}", err=True)
+        _complain(str(error))
         raise typer.Exit(2) from None
+    except typer.Exit:
+        raise
+    except Exception as fault:
+        log.exception("the command failed inside")
+        _complain(
+            f"failed inside: {type(fault).__name__}: {fault} (more with HISTOPILOT_LOG=error)"
+        )
+        raise typer.Exit(1) from None
+
+
+def _complain(text: str) -> None:
+    typer.echo(f"histopilot: {' '.join(text.split())}", err=True)
 
 
 def _image_and_instruction(words: list[str], thread: str | None) -> tuple[Path | None, str]:
@@ -180,22 +197,23 @@ def _image_and_instruction(words: list[str], thread: str | None) -> tuple[Path |
 def _box(region: str | None) -> tuple[int, int, int, int] | None:
     if region is None:
         return None
-    try:
-        x, y, width, height = (int(part) for part in region.split(","))
-    except ValueError:
-        raise BadInput(f"--region is x,y,w,h in px, not {region!r}") from None
+    found = re.fullmatch(r"(-?\d+),(-?\d+),(\d+),(\d+)", region, re.ASCII)
+    if found is None:
+        raise BadInput(f"--region is x,y,w,h in px, not {region!r}")
+    x, y, width, height = (int(part) for part in found.groups())
     return x, y, width, height
 
 
 def main() -> Any:
     """Entry point of the console script."""
-    logging.basicConfig(level=logging.CRITICAL, stream=sys.stderr)
+    level = os.environ.get("HISTOPILOT_LOG", "CRITICAL").upper()
+    logging.basicConfig(level=logging.getLevelNamesMapping().get(level, logging.CRITICAL))
     try:
         return app(standalone_mode=False) or 0
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except _UsageError as wrong:
-        typer.echo(f"histopilot: {' '.join(wrong.format_message().split())}", err=True)
+        _complain(wrong.format_message())
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("histopilot: stopped", err=True)

@@ -17,6 +17,7 @@ from agent.session import (
     Outcome,
     Thread,
     checked_instruction,
+    checked_name,
     copy_trace,
     kept_thread,
 )
@@ -44,6 +45,8 @@ class Source:
             BadInput: it can't be read.
         """
         if self.path is None:
+            if self.mpp is not None or self.region is not None or self.level:
+                raise BadInput("--mpp, --region and --level are of an image: give it too")
             return None
         path = sample_path() if self.path == SAMPLE and not self.path.exists() else self.path
         return read_image(path, mpp=self.mpp, region=self.region, level=self.level)
@@ -73,8 +76,10 @@ def ask(job: Job, planner: str, runtime: str, *, quiet: bool = False) -> dict[st
         PlannerUnavailable: the planner's model is not there.
     """
     checked_instruction(job.instruction)
+    if job.thread is not None:
+        checked_name(job.thread)
     loaded = job.source.read()
-    folder = writable(job.folder())
+    folder = writable(job.folder(), job.source.path)
     kit = Kit(load_planner(planner), make_runtime(runtime))
     try:
         return answer(job, loaded, folder, kit, Progress(quiet).listen)
@@ -109,7 +114,7 @@ def make_runtime(name: str) -> Runtime:
     if name == "ray":
         from tools.ray_runtime import RayRuntime
 
-        return RayRuntime()
+        return RayRuntime.from_environment()
     raise BadInput(f"there is no runtime {name!r}; choose local or ray")
 
 
@@ -131,8 +136,9 @@ def pull() -> str:
 def _turn(
     thread: Thread, job: Job, loaded: LoadedImage | None, listener: Listener | None
 ) -> Outcome:
-    """The job's turn; with `--yes` every doubt is waved through, an open one first."""
-    if thread.question is not None and job.yes:
+    """The job's turn; with `--yes` every doubt is waved through, also an open one of this job."""
+    same = thread.instruction == checked_instruction(job.instruction) and loaded is None
+    if thread.question is not None and job.yes and same:
         outcome = thread.answer(True, listener)
     else:
         image = loaded.image if loaded else None

@@ -36,11 +36,16 @@ def compose(state: Mapping[str, Any]) -> dict[str, Any]:
     reply = plan.reply()
     if reply is not None:
         kinds = {"clarify": "clarify", "decline": "declined", "answer": "answered"}
-        facts = [state.get("results", {}), state.get("history", []), state["instruction"]]
-        text = WITHHELD if unsupported(reply.args["text"], facts) else reply.args["text"]
+        facts = [_facts(result) for result in state.get("results", {}).values()]
+        said = [turn["result"] for turn in state.get("history", [])]
+        text = WITHHELD if unsupported(reply.args["text"], [facts, said]) else reply.args["text"]
         return _answer(kinds[reply.args["kind"]], text)
     if state.get("declined"):
         return _answer("declined", "Stopped, as you said no. Nothing was measured.")
+    check = state["results"].get("check", {})
+    if check.get("error"):
+        why = check["error"]["message"]
+        return _answer("failed", f"The image could not be checked, so nothing was measured: {why}")
     return _measured(plan, state["results"])
 
 
@@ -55,6 +60,22 @@ def needs_confirmation(question: str, state: Mapping[str, Any]) -> dict[str, Any
 def failure(fault: str) -> dict[str, Any]:
     """The answer of a turn that a fault of ours ended; `fault` is its type and message."""
     return _answer("failed", f"HistoPilot failed inside, so there is no answer ({fault}).")
+
+
+def result_line(state: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """One line of what came out of a turn, for the planner's history."""
+    plan = Plan.model_validate(state["plan"])
+    if plan.reply() is not None:
+        return str(answer["text"])
+    lines = []
+    for ref, call in plan.numbered().items():
+        tool, result = TOOLS[call.tool], state["results"][ref]
+        if result["output"] is None:
+            lines.append(f"{call.tool}: {result['error']['code'].replace('_', ' ')}")
+            continue
+        args = tool.arguments.model_validate(call.args)
+        lines.append(tool.line(args, tool.output.model_validate(result["output"])))
+    return "; ".join(lines)
 
 
 def names_of(calls: Mapping[str, Call], results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
@@ -90,7 +111,8 @@ def _unplanned(state: Mapping[str, Any]) -> str:
 def _measured(plan: Plan, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     calls = plan.numbered()
     used = {source for call in plan.calls for source in references(call).values()}
-    order = [ref for ref in calls if ref not in used] + [ref for ref in calls if ref in used]
+    rank = {ref: (call.tool == "classify_tissue", ref in used) for ref, call in calls.items()}
+    order = sorted(calls, key=rank.__getitem__)  # what was asked for, what it needed, the organ
     names = names_of(calls, results)
     sentences = [_checked(TOOLS["check_image"], results.get("check"), names)]
     sentences += [_checked(TOOLS[calls[ref].tool], results[ref], names) for ref in order]
@@ -180,7 +202,7 @@ def _checked(tool: Any, result: dict[str, Any] | None, names: Mapping[str, str])
     args = tool.arguments.model_validate(result["args"])
     output = tool.output.model_validate(result["output"])
     text: str = tool.sentence(args, output, names)
-    return WITHHELD if unsupported(text, [result["output"], result["args"], names]) else text
+    return WITHHELD if unsupported(text, [_facts(result), names]) else text
 
 
 def _methods(
@@ -192,12 +214,20 @@ def _methods(
         output = results[ref]["output"]
         if not output or "method" not in output:
             continue
-        text = f"{names[ref]} by {output['method']}"
+        text = f"{names[ref]} – {output['method']}"
         quality = output["quality"]
         if quality:
             text += f" ({quality['metric']} {quality['value']:.2f} on {quality['dataset']})"
         told[text] = None
-    return f"How: {'; '.join(told)}." if told else ""
+    return f"Methods: {'; '.join(told)}." if told else ""
+
+
+def _facts(result: Mapping[str, Any]) -> list[Any]:
+    """What a sentence may take from a result: its figures and its words, no handle, no box."""
+    output = result["output"] or {}
+    words = {key: value for key, value in output.items() if isinstance(value, str)}
+    more = [output.get(key) for key in ("runners_up", "reasons")]
+    return [_figures(output), words, more, result["args"]]
 
 
 def _figures(output: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ ends. No path and no URL is ever taken from a user: an image arrives as an uploa
 from __future__ import annotations
 
 import html
+import logging
 import queue
 import shutil
 import tempfile
@@ -23,7 +24,6 @@ from agent.output.overlay import render
 from agent.output.writer import boxes_of, layers_of
 from agent.plan import Plan
 from agent.planners import load as load_planner
-from agent.planners.base import PlannerUnavailable
 from agent.progress import call_in_words
 from agent.samples import sample_path
 from agent.session import Kit, Outcome, Thread
@@ -32,6 +32,8 @@ from tools.errors import BadInput
 from tools.image import read_image
 
 MAX_UPLOAD = "200mb"
+MAX_SESSIONS = 64
+log = logging.getLogger(__name__)
 NOTICE = "For research. Not a medical device."
 EXAMPLES = (
     "Count the nuclei inside the epidermis",
@@ -47,7 +49,7 @@ class Desk:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
-        self._root = Path(tempfile.mkdtemp(prefix="histopilot-demo-"))
+        self._root = tempfile.TemporaryDirectory(prefix="histopilot-demo-")
         self._threads: dict[str, Thread] = {}
         self._images: dict[str, Image] = {}
 
@@ -63,7 +65,9 @@ class Desk:
         except BadInput as error:
             raise _told(html.escape(str(error))) from None
         self.close(session)
-        folder = Path(tempfile.mkdtemp(dir=self._root))
+        if len(self._threads) >= MAX_SESSIONS:
+            raise _told("All places are taken. Please try again later.")
+        folder = Path(tempfile.mkdtemp(dir=self._root.name))
         self._threads[session] = Thread(folder, self._kit, keep=True)
         self._images[session] = loaded.image
         return render(loaded.image, [], [], caption=None)
@@ -91,12 +95,15 @@ class Desk:
         self._images.pop(session, None)
         thread = self._threads.pop(session, None)
         if thread is not None:
+            thread.close()
             shutil.rmtree(thread.folder, ignore_errors=True)
 
 
 def build(desk: Desk) -> gr.Blocks:
     """The page."""
-    page: gr.Blocks = gr.Blocks(title="HistoPilot", analytics_enabled=False, fill_width=True)
+    page: gr.Blocks = gr.Blocks(
+        title="HistoPilot", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)
+    )
     with page:
         gr.Markdown(f"# HistoPilot\nAsk an H&E image a question in words. *{NOTICE}*")
         with gr.Row():
@@ -114,11 +121,13 @@ def build(desk: Desk) -> gr.Blocks:
                     mpp = gr.Number(label="µm per pixel (if the file does not say)", value=None)
                     sample = gr.Button("Use the sample (skin)")
 
+        hidden = gr.update(visible=False)
+
         def start(file: str | None, size: float | None, request: gr.Request) -> Any:
-            return desk.open(str(request.session_hash), file, size), []
+            return desk.open(str(request.session_hash), file, size), [], hidden
 
         def start_sample(request: gr.Request) -> Any:
-            return desk.open(str(request.session_hash), None, None), []
+            return desk.open(str(request.session_hash), None, None), [], hidden
 
         def say(text: str, past: Messages, request: gr.Request) -> Iterator[Update]:
             yield from desk.talk(str(request.session_hash), text, past)
@@ -137,8 +146,8 @@ def build(desk: Desk) -> gr.Blocks:
             "concurrency_id": "turn",
             "concurrency_limit": 2,
         }
-        upload.upload(start, [upload, mpp], [view, chat])
-        sample.click(start_sample, None, [view, chat])
+        upload.upload(start, [upload, mpp], [view, chat, doubt])
+        sample.click(start_sample, None, [view, chat, doubt])
         words.submit(say, [words, chat], **turn).then(lambda: "", None, words)
         yes.click(answer_yes, [chat], **turn)
         no.click(answer_no, [chat], **turn)
@@ -194,7 +203,8 @@ def _told(text: str) -> gr.Error:
 def _worker(turn: Any, events: queue.Queue[Any]) -> None:
     try:
         events.put(turn(lambda event, data, meta: events.put((event, data, meta))))
-    except (BadInput, PlannerUnavailable) as error:
+    except Exception as error:  # the page waits for an end, whatever it is
+        log.exception("a turn of the demo failed")
         events.put(error)
 
 

@@ -5,11 +5,14 @@ It holds for the deterministic sentences, and above all for text that a language
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
-_TOKEN = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_TOKEN = re.compile(r"(?<![\w.])(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?")
+_ODD = re.compile(r"(?<!m)[¼-¾⅐-⅞⁰¹²³⁴-⁹₀-₉]")
+"""Fractions and raised digits; m² and m³ are units."""
 _SMALL = (
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen twenty"
@@ -24,7 +27,10 @@ _WORDS = {word: value for value, word in enumerate(_SMALL.split(" "), start=2)} 
     "ninety": 90,
     "hundred": 100,
     "thousand": 1000,
+    "million": 1_000_000,
+    "billion": 1_000_000_000,
     "dozen": 12,
+    "half": 0.5,
 }
 _WORD = re.compile(rf"\b({'|'.join(_WORDS)})s?\b", re.IGNORECASE)
 
@@ -34,10 +40,11 @@ def unsupported(text: str, facts: Any) -> list[str]:
 
     Args:
         text: what the user is to be told.
-        facts: JSON-like: tool outputs, arguments, earlier results. A number in it supports its own
-            rounding to the decimals that the text shows; a fraction also its percentage, µm² also
-            mm² (the unit must stand behind the number). A number inside one of its strings supports
-            the same characters.
+        facts: JSON-like: figures of tool outputs and words that were shown before, nothing else:
+            a coordinate or a digest would support what nobody measured. A number in it supports
+            its own rounding to the decimals that the text shows; a fraction also its percentage,
+            µm² also mm² (the unit must stand behind the number). A number inside one of its
+            strings supports the same characters.
     """
     values = list(_numbers(facts))
     strings = [string.lower() for string in _strings(facts)]
@@ -47,9 +54,11 @@ def unsupported(text: str, facts: Any) -> list[str]:
         for match in _TOKEN.finditer(text)
         if match.group().lower() not in quoted and not _supported(match, text, values)
     ]
+    wrong += _ODD.findall(text)
+    spoken = {match.group().lower() for string in strings for match in _WORD.finditer(string)}
     for match in _WORD.finditer(text):
-        spoken = any(match.group().lower() in string for string in strings)
-        if _WORDS[match.group(1).lower()] not in values and not spoken:
+        known = _WORDS[match.group(1).lower()] in values or match.group().lower() in spoken
+        if not known:
             wrong.append(match.group())
     return wrong
 
@@ -57,9 +66,12 @@ def unsupported(text: str, facts: Any) -> list[str]:
 def _supported(match: re.Match[str], text: str, values: list[float]) -> bool:
     token = match.group().replace(",", "")
     shown = float(token)
+    if not math.isfinite(shown):
+        return False
     decimals = len(token.partition(".")[2]) if "e" not in token.lower() else 0
-    behind = text[match.end() : match.end() + 5].lstrip()
-    scale = 100.0 if behind.startswith("%") else 1e-6 if behind.startswith("mm²") else 1.0
+    behind = text[match.end() : match.end() + 10].lstrip()
+    percent = behind.startswith(("%", "percent", "per cent"))
+    scale = 100.0 if percent else 1e-6 if behind.startswith("mm²") else 1.0
     slack = 0.5 * 10.0**-decimals + 1e-9
     if "e" in token.lower():
         slack = abs(shown) * 0.005

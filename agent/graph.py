@@ -19,7 +19,8 @@ from typing import Annotated, Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 
-from agent.compose import compose
+from agent.compose import compose, result_line
+from agent.guard import CHECK, checked, open_doubt
 from agent.plan import Call, Plan, Turn, ready, references
 from agent.planners.base import Planner
 from agent.planning import plan_once
@@ -29,9 +30,6 @@ from tools.errors import ToolError
 from tools.execute import CallRequest, CallResult, ImageHandle, digest_of, failed
 from tools.registry import DEFAULT_BACKENDS, TOOLS, schema_digest
 from tools.runtime import Runtime
-
-CHECK = "check"
-"""The reference of the graph's own H&E check among the results."""
 
 
 def merge_results(old: dict[str, Any], new: dict[str, Any | None]) -> dict[str, dict[str, Any]]:
@@ -43,8 +41,10 @@ class State(TypedDict, total=False):
     """A thread's state, plain JSON throughout.
 
     Attributes:
-        image: `ImageHandle`. history: finished turns. results: `CallResult` by reference, all
-            turns'. instruction, plan, planning_error, planner_missing: this turn's.
+        image: `ImageHandle`.
+        history: finished turns; one that the user stopped is none.
+        results: `CallResult` by reference, of all turns.
+        instruction, plan, planning_error, planner_missing: this turn's.
         confirmed: the doubts that the user has waved through in this thread.
         declined: whether the user said no to this turn's doubt.
         answer: what `compose` made of this turn.
@@ -142,7 +142,7 @@ class _Nodes:
         }
 
     def check(self, state: State) -> State:
-        if CHECK in state.get("results", {}):
+        if checked(state):
             return {}
         request = CallRequest(
             call=CHECK,
@@ -183,11 +183,11 @@ class _Nodes:
         record.write("compose.end", {"answer": answer})
         record.write("run.end", {"status": answer["status"]})
         update: State = {"answer": answer}
-        if state.get("plan") and answer["status"] != "failed":
+        if state["plan"] is not None and not state.get("declined") and not _unchecked(state):
             turn = Turn(
                 instruction=state["instruction"],
-                calls=Plan.model_validate(state["plan"]).calls,
-                result=answer["text"],
+                calls=_as_shown(Plan.model_validate(state["plan"]), answer["text"]),
+                result=result_line(state, answer),
             )
             update["history"] = [*state.get("history", []), turn.model_dump(mode="json")]
         return update
@@ -213,27 +213,18 @@ class _Nodes:
         return plain
 
 
-def open_doubt(state: State) -> tuple[str, str] | None:
-    """The first doubt that the user has not waved through: its key and the question."""
-    results = state.get("results", {})
-    confirmed = state.get("confirmed", [])
-    check = results.get(CHECK)
-    if check and check["output"] and not check["output"]["is_he"] and CHECK not in confirmed:
-        why = "; ".join(check["output"]["reasons"])
-        return CHECK, f"This does not look like an H&E image ({why}). Go on all the same?"
-    for ref, call in Plan.model_validate(state["plan"]).numbered().items():
-        output = (results.get(ref) or {}).get("output")
-        if call.tool != "classify_tissue" or not output or output["agrees"] is not False:
-            continue
-        expected = call.args["expected"]
-        key = f"organ:{expected}"
-        if key not in confirmed:
-            found = output["label"].replace("_", " ")
-            return key, (
-                f"This appears to be {found} tissue (probability {output['probability']:.2f}), "
-                f"are you sure this is a {expected} image?"
-            )
-    return None
+def _unchecked(state: State) -> bool:
+    """Whether this turn needed the H&E check and could not have it: then nothing is measured."""
+    plan = Plan.model_validate(state["plan"])
+    return plan.reply() is None and not checked(state)
+
+
+def _as_shown(plan: Plan, text: str) -> tuple[Call, ...]:
+    """The plan's calls for the history; a reply as it was shown, not as it was written."""
+    reply = plan.reply()
+    if reply is None:
+        return plan.calls
+    return (reply.model_copy(update={"args": {**reply.args, "text": text}}),)
 
 
 def _after_plan(state: State) -> str:
@@ -243,7 +234,7 @@ def _after_plan(state: State) -> str:
 
 
 def _after_guard(state: State) -> str | list[Send]:
-    if state.get("declined"):
+    if state.get("declined") or _unchecked(state):
         return "compose"
     if open_doubt(state) is not None:
         return "confirm"

@@ -144,7 +144,7 @@ def parse(raw: str) -> list[Any]:
         calls = value.get("calls", value.get("tool_calls")) if isinstance(value, dict) else value
         if isinstance(value, dict) and calls is None and ("tool" in value or "name" in value):
             calls = [value]
-        if isinstance(calls, list):
+        if isinstance(calls, list) and (not calls or isinstance(calls[0], dict)):
             return calls
     raise InvalidPlan([Fault(code="not_json", message="no JSON list of calls in the output")])
 

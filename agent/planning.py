@@ -35,7 +35,10 @@ class Planned:
 def plan_once(planner: Planner, instruction: str, history: Sequence[Turn] = ()) -> Planned:
     """Ask for a plan, and once more with the faults shown where that can help.
 
-    Never raises for what the planner does.
+    An invalid plan and a missing model are values, not exceptions.
+
+    Raises:
+        BadInput: the planner can't read the instruction.
     """
     proposals: list[Proposal] = []
     faults: list[str] = []

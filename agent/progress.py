@@ -29,6 +29,10 @@ class Progress:
             )
         elif event == "guard.question":
             self._console.print(f"[yellow]?[/] {escape(data['text'])} [dim](go on with --yes)[/]")
+        elif event == "run.error":
+            self._console.print(
+                f"[red]failed inside[/] {escape(data['type'])}: {escape(data['message'])}"
+            )
         elif event == "compose.end":
             self._console.print(f"\n{escape(data['answer']['text'])}\n")
 
@@ -39,6 +43,8 @@ def call_in_words(tool: str, args: dict[str, Any]) -> str:
     for name, value in args.items():
         if value is None:
             continue
-        plain = name in ("target", "cell_type", "text", "kind")
+        if name == "text":  # shown by the composer, once it is checked
+            continue
+        plain = name in ("target", "cell_type", "kind")
         words.append(str(value) if plain else f"{name} {value}")
     return " ".join(words)

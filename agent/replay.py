@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from agent.commands import make_runtime
 from agent.output.writer import RESULT_FILE
 from agent.planners import load as load_planner
-from agent.planners.base import Planner, PlannerRequest, Proposal
+from agent.planners.base import Planner, PlannerRequest, PlannerUnavailable, Proposal
 from agent.session import Kit, Thread
 from agent.trace import EVENTS_FILE, Trace, read_trace, run_digest
 from tools.arrays import DiskStore, handles_in
 from tools.errors import BadInput
 from tools.execute import canonical
 
+log = logging.getLogger(__name__)
+
 
 class RecordedPlanner:
     """Says again what the recorded planner said: the turn runs as it was planned."""
-
-    repairs = True
 
     def __init__(self, trace: Trace) -> None:
         self.name = str(trace.start()["planner"]["name"])
@@ -29,14 +33,22 @@ class RecordedPlanner:
         if not ends:
             raise BadInput(f"{trace.folder.name} ends before its plan: there is nothing to replay")
         self._proposals = [Proposal.model_validate(item) for item in ends[-1].data["proposals"]]
+        self._error = str(ends[-1].data["error"])
+        self.repairs = len(self._proposals) > 1
 
     def info(self) -> dict[str, str]:
         """As recorded."""
         return self._info
 
     def propose(self, request: PlannerRequest) -> Proposal:
-        """The next of the recorded proposals."""
+        """The next of the recorded proposals.
+
+        Raises:
+            PlannerUnavailable: as recorded, where there was no proposal.
+        """
         del request
+        if not self._proposals:
+            raise PlannerUnavailable(self._error)
         return self._proposals.pop(0)
 
 
@@ -49,9 +61,12 @@ def find_trace(path: Path) -> Path:
     if (path / EVENTS_FILE).is_file() or path.name == EVENTS_FILE:
         return path
     if (path / RESULT_FILE).is_file():
-        found = sorted(path.glob(f"trace*/{EVENTS_FILE}"), key=lambda file: file.stat().st_mtime)
-        if found:
-            return found[-1].parent
+        try:
+            name = str(json.loads((path / RESULT_FILE).read_text("utf-8"))["trace"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            name = ""
+        if Path(name).name == name and (path / name / EVENTS_FILE).is_file():
+            return path / name
     raise BadInput(f"there is no trace at {path}: give a trace folder or a result folder")
 
 
@@ -71,7 +86,28 @@ def replay(path: Path, planner: str | None, runtime: str) -> dict[str, Any]:
     Raises:
         BadInput: there is no trace, or it does not hold what a replay needs.
     """
-    recorded = read_trace(find_trace(path))
+    with well_formed(path):
+        return _replay(read_trace(find_trace(path)), planner, runtime)
+
+
+@contextmanager
+def well_formed(path: Path) -> Iterator[None]:
+    """Turn what a trace with events of another shape leads to into one line.
+
+    Raises:
+        BadInput: in place of any error that such data raise.
+    """
+    try:
+        yield
+    except (BadInput, PlannerUnavailable):
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        log.exception("the trace does not hold what it should")
+        what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise BadInput(f"{path.name} is not a trace that can be read ({what})") from error
+
+
+def _replay(recorded: Trace, planner: str | None, runtime: str) -> dict[str, Any]:
     start = recorded.start()
     with tempfile.TemporaryDirectory(prefix="histopilot-replay-") as scratch:
         chosen: Planner = RecordedPlanner(recorded) if planner is None else load_planner(planner)
@@ -85,6 +121,23 @@ def replay(path: Path, planner: str | None, runtime: str) -> dict[str, Any]:
         finally:
             kit.runtime.close()
         return _compare(recorded, read_trace(again))
+
+
+def _damage(trace: Trace) -> str | None:
+    """What is missing from a record: lines, its end, or an array that its events name."""
+    if trace.damage:
+        return trace.damage
+    if trace.events[-1].event not in ("run.end", "run.pause", "run.error"):
+        return "the record stops before the end of the run"
+    store = trace.store()
+    for handle in handles_in([event.data for event in trace.events]):
+        try:
+            store.get(handle.digest)
+        except KeyError:
+            return f"the array {handle.digest[:12]} is missing"
+        except BadInput as error:
+            return str(error)
+    return None
 
 
 def _run_again(recorded: Trace, start: dict[str, Any], kit: Kit, scratch: Path) -> Path:
@@ -119,13 +172,14 @@ def _compare(recorded: Trace, replayed: Trace) -> dict[str, Any]:
         )
     plans = [_last(trace, "plan.end").get("plan") for trace in (recorded, replayed)]
     answers = [_last(trace, "compose.end").get("answer") for trace in (recorded, replayed)]
+    damage = _damage(recorded)
     same_plan = canonical(plans[0]) == canonical(plans[1])
     differences = _differences(answers[0], answers[1])
     return {
         "identical": same_plan
         and not differences
         and all(row["identical"] for row in rows)
-        and recorded.damage is None,
+        and damage is None,
         "plan": {"identical": same_plan, "recorded": plans[0], "replayed": plans[1]},
         "calls": rows,
         "answer": {"identical": not differences, "differences": differences},
@@ -133,7 +187,7 @@ def _compare(recorded: Trace, replayed: Trace) -> dict[str, Any]:
             "recorded": run_digest(recorded.events),
             "replayed": run_digest(replayed.events),
         },
-        "damage": recorded.damage,
+        "damage": damage,
     }
 
 

@@ -6,14 +6,18 @@ The command line, the demo, batches and replays all go through `Thread.ask`.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -24,7 +28,7 @@ from agent.compose import failure, needs_confirmation
 from agent.graph import Workshop, build, finished_calls
 from agent.output.geojson import WHOLE, Placement
 from agent.planners.base import Planner
-from agent.trace import BLOBS_FOLDER, Listener, Recorder, export
+from agent.trace import BLOBS_FOLDER, Listener, Recorder, export, read_trace
 from models.backend import Image
 from tools.arrays import DiskStore
 from tools.errors import BadInput
@@ -34,8 +38,8 @@ from tools.runtime import Runtime
 
 log = logging.getLogger(__name__)
 MAX_INSTRUCTION_CHARS = 4_000
-_CONFIG = {"configurable": {"thread_id": "thread"}}
-_THREAD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CONFIG = {"configurable": {"thread_id": "thread"}, "max_concurrency": os.cpu_count()}
+_THREAD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -91,16 +95,24 @@ class Thread:
         self._kit = kit
         self._keep = keep
         self._lock = threading.Lock()
+        self._file_lock = FileLock(folder / ".lock")
         self._saver: BaseCheckpointSaver[Any] = InMemorySaver()
+        self._connection: sqlite3.Connection | None = None
         if keep:
-            connection = sqlite3.connect(folder / "thread.sqlite", check_same_thread=False)
-            self._saver = SqliteSaver(connection)
+            self._connection = sqlite3.connect(folder / "thread.sqlite", check_same_thread=False)
+            self._saver = SqliteSaver(self._connection)
 
     @property
     def question(self) -> str | None:
         """The question that waits for a yes or no, if there is one."""
         interrupts = self._snapshot().interrupts
         return str(interrupts[0].value["question"]) if interrupts else None
+
+    @property
+    def instruction(self) -> str | None:
+        """The instruction of the last turn, finished or not."""
+        asked = self._snapshot().values.get("instruction")
+        return None if asked is None else str(asked)
 
     def ask(
         self,
@@ -121,13 +133,45 @@ class Thread:
             BadInput: no or another image, or an instruction that can't be one.
         """
         instruction = checked_instruction(instruction)
+        with self._busy():
+            return self._ask(instruction, image, listener, place)
+
+    def answer(self, go_on: bool, listener: Listener | None = None) -> Outcome:
+        """Answer the guard's question.
+
+        Raises:
+            BadInput: no question is open.
+        """
+        with self._busy():
+            if self.question is None:
+                raise BadInput("there is no open question in this thread to say yes or no to")
+            return self._go(Command(resume=go_on), listener)
+
+    def close(self) -> None:
+        """Wait for a running turn and let go of the files; nothing may be asked afterwards."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+
+    def again(self, start: dict[str, Any]) -> Outcome:
+        """Run the turn whose trace has this header (`run.start`); its arrays are in the store."""
+        names = ("image", "history", "results", "confirmed", "instruction")
+        with self._busy():
+            return self._go({name: start[name] for name in names}, None, new=True)
+
+    def _ask(
+        self, instruction: str, image: Image | None, listener: Listener | None, place: Placement
+    ) -> Outcome:
         before = self._snapshot()
         kept = before.values.get("image")
         given = None if image is None else self._handle(image, place)
         if kept is None and given is None:
             raise BadInput("this thread has no image yet: give one with the first instruction")
         if kept and given and given != kept:
-            raise BadInput("this thread is about another image: start a new --thread for this one")
+            raise BadInput(
+                "this thread is about another image, pixel size or region: "
+                "start a new --thread for this one"
+            )
         crashed = bool(before.next) and not before.interrupts
         if crashed and before.values.get("instruction") == instruction:
             return self._go(None, listener)
@@ -144,37 +188,31 @@ class Thread:
         }
         return self._go(turn, listener, new=True)
 
-    def answer(self, go_on: bool, listener: Listener | None = None) -> Outcome:
-        """Answer the guard's question.
-
-        Raises:
-            BadInput: no question is open.
-        """
-        if self.question is None:
-            raise BadInput("there is no open question in this thread to say yes or no to")
-        return self._go(Command(resume=go_on), listener)
-
-    def again(self, start: dict[str, Any]) -> Outcome:
-        """Run the turn whose trace has this header (`run.start`); its arrays are in the store."""
-        names = ("image", "history", "results", "confirmed", "instruction")
-        return self._go({name: start[name] for name in names}, None, new=True)
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """One turn at a time: others of this process wait, other processes are told."""
+        with self._lock:
+            try:
+                with self._file_lock.acquire(timeout=0):
+                    yield
+            except Timeout:
+                raise BadInput(
+                    "this thread is in use by another process: try again later"
+                ) from None
 
     def _go(self, given: Any, listener: Listener | None, *, new: bool = False) -> Outcome:
         began = time.perf_counter()
-        spent: dict[str, Any] = {"planning": 0.0, "calls": {}}
-        with self._lock:
-            folder = self._trace_folder(new)
-            recorder = Recorder(folder, _timed(spent, listener))
-            shop = Workshop(
-                self._kit.planner, self._kit.runtime, self.store, recorder, self._kit.backends
-            )
-            graph = build(shop, self._saver)
-            try:
-                answer = _run(graph, given, recorder)
-            finally:
-                recorder.close()
-            state = graph.get_state(_CONFIG)
-        seconds = {"total": round(time.perf_counter() - began, 4), **spent}
+        folder = self._trace_folder(new)
+        recorder = Recorder(folder, listener)
+        kit = self._kit
+        shop = Workshop(kit.planner, kit.runtime, self.store, recorder, kit.backends)
+        graph = build(shop, self._saver)
+        try:
+            answer = _run(graph, given, recorder)
+        finally:
+            recorder.close()
+        state = graph.get_state(_CONFIG)
+        seconds = _spent(folder, recorder.first, time.perf_counter() - began)
         kept = ImageHandle.model_validate(state.values["image"])
         place = Placement(kept.origin, kept.downsample)
         image = Image(self.store.get(kept.pixels.digest), kept.mpp, kept.pixels.digest)
@@ -184,8 +222,9 @@ class Thread:
         """The folder of this turn's trace: a new one for a new turn, else the last one."""
         if not self._keep:
             return self.folder
-        turns = sorted(self.folder.glob("turn-*"), key=lambda path: int(path.name[5:]))
-        number = len(turns) + 1 if new or not turns else len(turns)
+        turns = [path.name[5:] for path in self.folder.glob("turn-*")]
+        last = max((int(name) for name in turns if name.isdecimal()), default=0)
+        number = last + 1 if new or not last else last
         return self.folder / f"turn-{number}"
 
     def _snapshot(self) -> Any:
@@ -205,12 +244,30 @@ def kept_thread(name: str, kit: Kit, home: Path | None = None) -> Thread:
     """The thread of that name in the user's data folder (or `home`), made where it is not there.
 
     Raises:
-        BadInput: the name can't be a folder's.
+        BadInput: the name can't be a folder's, or the folder can't be used.
+    """
+    checked_name(name)
+    folder = (home or user_data_path("histopilot", appauthor=False)) / "threads" / name
+    try:
+        thread = Thread(folder, kit, keep=True)
+        _ = thread.question
+    except OSError as error:
+        raise BadInput(f"can't keep threads in {folder.parent} ({error.strerror})") from error
+    except sqlite3.Error as error:
+        why = f"the thread {name} can't be opened ({error})"
+        raise BadInput(f"{why}: remove {folder} or use another --thread") from error
+    return thread
+
+
+def checked_name(name: str) -> str:
+    """The name of a thread.
+
+    Raises:
+        BadInput: it can't be a folder's.
     """
     if not _THREAD_NAME.fullmatch(name):
         raise BadInput("a thread's name is 1 to 64 letters, digits, '.', '_' or '-'")
-    folder = (home or user_data_path("histopilot", appauthor=False)) / "threads" / name
-    return Thread(folder, kit, keep=True)
+    return name
 
 
 def checked_instruction(instruction: str) -> str:
@@ -248,20 +305,27 @@ def _run(graph: Any, given: Any, recorder: Recorder) -> dict[str, Any]:
         return failure(f"{type(fault).__name__}: {fault}")
     state = graph.get_state(_CONFIG)
     if state.interrupts:
+        recorder.write("run.pause", {"status": "needs_confirmation"})
         return needs_confirmation(str(state.interrupts[0].value["question"]), state.values)
     answer: dict[str, Any] = state.values["answer"]
     return answer
 
 
-def _timed(spent: dict[str, Any], listener: Listener | None) -> Listener:
-    """A listener that adds up the events' times, and passes them on."""
+def _spent(folder: Path, first: int, wall: float) -> dict[str, Any]:
+    """The seconds of a turn from its trace: `wall` is of the events from number `first` on.
 
-    def listen(event: str, data: dict[str, Any], meta: dict[str, Any]) -> None:
-        if event == "plan.end":
-            spent["planning"] = round(meta["seconds"], 4)
-        if event == "call.end":
-            spent["calls"][data["call"]] = round(meta["seconds"], 4)
-        if listener is not None:
-            listener(event, data, meta)
-
-    return listen
+    Of earlier legs (before the user's yes, or a crash) the planning and the calls count.
+    """
+    planning, earlier = 0.0, 0.0
+    calls: dict[str, float] = {}
+    for event in read_trace(folder).events:
+        if event.event not in ("plan.end", "call.end"):
+            continue
+        seconds = event.meta["seconds"]
+        earlier += seconds if event.n < first else 0.0
+        if event.event == "plan.end":
+            planning += seconds
+        else:
+            calls[event.data["call"]] = round(seconds, 4)
+    total = round(wall + earlier, 4)
+    return {"total": total, "planning": round(planning, 4), "calls": calls}

@@ -7,12 +7,14 @@ digest (`tools.arrays.DiskStore`). A line is
 
 `data` is what happened; `meta` is when, how long and on what machine. The hash chains
 `n`, `event` and `data` to the line before it and leaves `meta` out, so tampering and loss show, and
-time does not. Independent calls end in any order, so two equal runs may differ in their chains;
+time does not (whoever rewrites the whole chain leaves no mark: it shows accidents, not forgery).
+Independent calls end in any order, so two equal runs may differ in their chains;
 their `run_digest`, taken over the sorted events, is the same.
 
 Events come in pairs, before and after: `run.start … run.end`, `plan.start, plan.end`,
-`call.start, call.end`, `guard.question, guard.answer`, `compose.start, compose.end`. A process
-that is killed leaves a trace that ends in the middle; `read_trace` says where.
+`call.start, call.end`, `guard.question, guard.answer`, `compose.start, compose.end`; `run.pause`
+waits for the user, `run.error` is a fault of ours. A process that is killed leaves a trace that
+ends in the middle; `read_trace` says where.
 """
 
 from __future__ import annotations
@@ -64,11 +66,13 @@ class Trace:
         folder: where it lies.
         events: the events up to the first line that can't be trusted.
         damage: what is wrong from there on, None for a whole trace.
+        torn: whether that is only a last line that a killed process did not finish.
     """
 
     folder: Path
     events: tuple[Event, ...]
     damage: str | None = None
+    torn: bool = False
 
     def store(self) -> DiskStore:
         """The arrays of the trace."""
@@ -93,9 +97,14 @@ class Recorder:
     """Appends events to a trace. Safe to call from several threads."""
 
     def __init__(self, folder: Path, listener: Listener | None = None) -> None:
-        """Open the trace in `folder`, going on after its last good line where there is one.
+        """Open the trace in `folder`, going on after its last whole line where there is one.
 
-        `listener` is called with each event once it is written: what shows progress to people.
+        Args:
+            folder: of the trace; made where it is not there.
+            listener: called with each event once it is written: what shows progress to people.
+
+        Raises:
+            BadInput: the trace there was changed after it was written.
         """
         self._listener = listener
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,11 +114,16 @@ class Recorder:
         count = 0
         if path.exists():
             known = read_trace(folder)
-            if known.damage:
+            if known.damage and not known.torn:
+                raise BadInput(
+                    f"{path.name} was changed ({known.damage}): it can't be gone on with"
+                )
+            if known.torn:
                 _cut(path, len(known.events))
             count = len(known.events)
             last = known.events[-1].hash if known.events else _GENESIS
         self._last, self._count = last, count
+        self.first = count
         self._lock = threading.Lock()
         self._file = path.open("a", encoding="utf-8")
 
@@ -157,16 +171,19 @@ def read_trace(path: Path) -> Trace:
     events: list[Event] = []
     last = _GENESIS
     damage = None
+    torn = False
     for number, line in enumerate(_lines(file)):
+        if not line.endswith(b"\n"):
+            torn = True
+            damage = f"line {number + 1} is torn: the trace ends before it"
+            break
         try:
-            if not line.endswith(b"\n"):
-                raise ValueError("torn")
             event = Event(**json.loads(line))
             whole = event.n == number and event.hash == _chained(
                 last, number, event.event, event.data
             )
         except (ValueError, TypeError, RecursionError):
-            damage = f"line {number + 1} is torn or not JSON: the trace ends before it"
+            damage = f"line {number + 1} is not an event"
             break
         if not whole:
             damage = f"line {number + 1} does not follow from the lines before it"
@@ -175,7 +192,7 @@ def read_trace(path: Path) -> Trace:
         last = event.hash
     if events and events[0].data.get("format", FORMAT) != FORMAT:
         raise BadInput(f"{path.name} has trace format {events[0].data['format']}, not {FORMAT}")
-    return Trace(file.parent, tuple(events), damage)
+    return Trace(file.parent, tuple(events), damage, torn)
 
 
 def run_digest(events: tuple[Event, ...]) -> str:

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from agent.progress import call_in_words
-from agent.replay import find_trace
-from agent.trace import Event, read_trace, run_digest
+from agent.replay import find_trace, well_formed
+from agent.trace import Event, Trace, read_trace, run_digest
 
 
 def tree(path: Path) -> Tree:
@@ -19,14 +19,18 @@ def tree(path: Path) -> Tree:
     Raises:
         BadInput: there is no trace.
     """
-    trace = read_trace(find_trace(path))
+    with well_formed(path):
+        return _tree(read_trace(find_trace(path)))
+
+
+def _tree(trace: Trace) -> Tree:
     start = trace.start()
     image = start["image"]
     height, width = image["pixels"]["shape"][:2]
     mpp = f"{image['mpp']:g} µm/px" if image["mpp"] else "pixel size unknown"
     root = Tree(f"[bold]{escape(start['instruction'])}[/]")
-    root.add(f"image {width} × {height} px, {mpp}, sha256 {image['pixels']['digest'][:12]}")
-    root.add(f"planner {start['planner']['name']}")
+    root.add(f"image {width} × {height} px, {mpp}, sha256 {escape(image['pixels']['digest'][:12])}")
+    root.add(f"planner {escape(start['planner']['name'])}")
     for event in trace.events:
         line = _line(event)
         if line:
@@ -48,14 +52,14 @@ def _line(event: Event) -> str | None:
     if event.event == "call.end":
         words = escape(call_in_words(data["tool"], data["args"]))
         mark = "[green]✓[/]" if data["error"] is None else "[red]✗[/]"
-        backend = f" on {data['backend']['name']}" if data["backend"] else ""
-        return f"{mark} {data['call']} {words}{backend} [dim]{meta['seconds']:.3f} s[/]"
+        backend = f" on {escape(data['backend']['name'])}" if data["backend"] else ""
+        return f"{mark} {escape(data['call'])} {words}{backend} [dim]{meta['seconds']:.3f} s[/]"
     if event.event == "guard.question":
         return f"[yellow]? {escape(data['text'])}[/]"
     if event.event == "guard.answer":
         return f"[yellow]{'yes' if data['go_on'] else 'no'}[/]"
     if event.event == "compose.end":
-        return f"[bold]{data['answer']['status']}[/] {escape(data['answer']['text'])}"
+        return f"[bold]{escape(data['answer']['status'])}[/] {escape(data['answer']['text'])}"
     if event.event == "run.error":
         return f"[red]failed inside: {escape(data['type'])}: {escape(data['message'])}[/]"
     return None

@@ -55,6 +55,8 @@ def toolcalls(
 ) -> None:
     """Let a planner plan every case, write its predictions and score them."""
     given = read_cases(cases)
+    if out.resolve() == cases.resolve():
+        raise BadInput("--out is the file of the cases: choose another")
     plan = _planner(planner)
     steps = track(given, "Planning", console=Console(stderr=True), transient=True)
     show(score(given, predict(steps, plan, out)), Console())

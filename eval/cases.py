@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from tools.errors import BadInput
 
-REFERENCE = re.compile(r"\$([1-9][0-9]*)")
+REFERENCE = re.compile(r"\$([1-9][0-9]{0,5})", re.ASCII)
 REPLY_KINDS = ("clarify", "decline", "answer")
 
 ArgRole = Literal["text", "reference", "kind", "prose"]

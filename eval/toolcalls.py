@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, JsonValue
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from eval.cases import Case, Prediction, Turn
@@ -256,7 +257,7 @@ def show(result: Score, console: Console) -> None:
         table.add_column(column, justify="left" if column in ("cases", "method") else "right")
     table.add_row(*_rate_row("all", result.interval), end_section=True)
     for tag, value in result.by_tag.items():
-        table.add_row(*_rate_row(tag, value))
+        table.add_row(*_rate_row(escape(tag), value))
     console.print(table)
     if result.groups.n:
         console.print(f"Groups all right: {result.groups.all_right} of {result.groups.n}")

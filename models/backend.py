@@ -21,6 +21,10 @@ ALL_NUCLEI = "nucleus"
 """The concept name that means every nucleus, whatever its type."""
 
 
+class OutOfRange(ValueError):  # noqa: N818 - named for what the image is
+    """A backend can't look at this image truthfully; the message says why, in one sentence."""
+
+
 def array_digest(array: Array) -> str:
     """SHA-256 over dtype, shape and the raw C-order bytes of `array`, as 64 hex digits."""
     head = f"{array.dtype.str}|{','.join(map(str, array.shape))}|".encode()
@@ -178,5 +182,9 @@ class NucleiBackend(Protocol):
     cells: Mapping[str, Quality | None]
 
     def nuclei(self, image: Image, concept: str) -> Nuclei:
-        """Find the instances of `concept`, a key of `cells` (`ALL_NUCLEI` for all)."""
+        """Find the instances of `concept`, a key of `cells` (`ALL_NUCLEI` for all).
+
+        Raises:
+            OutOfRange: the image's pixels are too coarse to tell.
+        """
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,21 @@ def _classical() -> Any:
 
 LOADERS: dict[str, Callable[[], Any]] = {"classical": _classical}
 """Backend name to the function that loads it. Imports are deferred: networks take seconds."""
+_loading = Lock()
 
 
-@cache
 def load(name: str) -> Any:
     """The backend of that name; it implements one or more protocols of `models.backend`.
 
     Raises:
         KeyError: there is no backend of that name.
     """
+    with _loading:
+        return _loaded(name)
+
+
+@cache
+def _loaded(name: str) -> Any:
     return LOADERS[name]()
 
 

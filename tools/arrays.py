@@ -89,7 +89,7 @@ class DiskStore:
     digest. Anyone can read one: `gunzip`, then `numpy.load`.
     """
 
-    def __init__(self, folder: Path, keep_bytes: int = 512 * 2**20) -> None:
+    def __init__(self, folder: Path, keep_bytes: int = 128 * 2**20) -> None:
         self.folder = folder
         self._keep_bytes = keep_bytes
         self._recent: OrderedDict[str, Array] = OrderedDict()
@@ -120,17 +120,18 @@ class DiskStore:
                 self._recent.move_to_end(digest)
                 return self._recent[digest]
         path = self._path(digest)
-        if not path.exists():
+        if not path.is_file():
             raise KeyError(digest)
         try:
             with gzip.open(path, "rb") as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
+        except Exception as error:  # gzip, zlib, tokenize and numpy each have their own
             raise BadInput(f"the array {path.name} is damaged ({error})") from error
         if array_digest(array) != digest:
             raise BadInput(f"the array {path.name} was changed after it was written")
-        self._remember(digest, _frozen(array))
-        return self._recent.get(digest, array)
+        array = _frozen(array)
+        self._remember(digest, array)
+        return array
 
     def share(self, digest: str, other: DiskStore) -> None:
         """Make `other` hold the array too, as a hard link where the file system allows it."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.backend import BackendInfo, Image, Quality
 from tools.arrays import ArrayHandle, ArrayStore
-from tools.errors import ToolError, ToolFailure
+from tools.errors import BadInput, ToolError, ToolFailure
 
 REFERENCE_PATTERN = r"^\$[1-9][0-9]*$"
 
@@ -100,17 +100,24 @@ class Scene:
         """The array behind a handle.
 
         Raises:
-            ToolFailure: the store has no such array (an incomplete thread or trace folder).
+            ToolFailure: as `stored`.
         """
-        try:
-            return self.store.get(handle.digest)
-        except KeyError:
-            raise ToolFailure(
-                ToolError(
-                    code="no_input",
-                    message=f"The array {handle.digest[:12]} of an earlier call is not there.",
-                )
-            ) from None
+        return stored(self.store, handle)
+
+
+def stored(store: ArrayStore, handle: ArrayHandle) -> npt.NDArray[Any]:
+    """The array behind a handle.
+
+    Raises:
+        ToolFailure: the store has no such array, or a damaged one (an incomplete thread or trace).
+    """
+    try:
+        return store.get(handle.digest)
+    except KeyError:
+        message = f"The array {handle.digest[:12]} that this call needs is not there."
+    except BadInput as damage:
+        message = f"This call can't be run: {damage}."
+    raise ToolFailure(ToolError(code="no_input", message=message))
 
 
 class Tool(ABC, Generic[A, O]):
@@ -123,8 +130,6 @@ class Tool(ABC, Generic[A, O]):
         arguments: the arguments' model.
         output: the output's model.
         for_planners: False for steps that the graph itself takes (the H&E check).
-        tolerance: how far a re-executed output may differ, by output field, absolute; a field
-            that is not named must be equal.
     """
 
     name: ClassVar[str]
@@ -171,6 +176,10 @@ class Tool(ABC, Generic[A, O]):
 
         Every number in it is a field of `output`.
         """
+
+    @abstractmethod
+    def line(self, args: A, output: O) -> str:
+        """What came out in a few words: what the next turn's planner is shown of it."""
 
     @classmethod
     def schema(cls) -> dict[str, Any]:

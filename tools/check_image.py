@@ -56,6 +56,11 @@ class CheckImage(Tool[CheckArguments, CheckOutput]):
             tissue_fraction=round(float(tissue_mask(scene.image).mean()), 4),
         )
 
+    def line(self, args: CheckArguments, output: CheckOutput) -> str:
+        """The verdict."""
+        del args
+        return "H&E" if output.is_he else "not H&E"
+
     def sentence(self, args: CheckArguments, output: CheckOutput, names: Mapping[str, str]) -> str:
         """The doubt, or the warnings, or nothing."""
         del args, names

@@ -78,6 +78,11 @@ class ClassifyTissue(Tool[ClassifyArguments, ClassifyOutput]):
             note=found.note,
         )
 
+    def line(self, args: ClassifyArguments, output: ClassifyOutput) -> str:
+        """The organ and its probability."""
+        del args
+        return f"{output.label or 'tissue not known'} {output.probability:.2f}"
+
     def sentence(
         self, args: ClassifyArguments, output: ClassifyOutput, names: Mapping[str, str]
     ) -> str:
@@ -89,7 +94,7 @@ class ClassifyTissue(Tool[ClassifyArguments, ClassifyOutput]):
             return f"The tissue check can't tell {lead}{asked}: {output.note}."
         text = f"This appears to be {output.label} (probability {output.probability:.2f})"
         if output.agrees is False:
-            return f"{text}, are you sure that this is {args.expected}?"
+            return f"{text}, not {args.expected}."
         if output.agrees is None and args.expected is not None:
             return f"{text}; it was not taught {args.expected}, so it can't confirm that."
         others = ", ".join(f"{name} {p:.2f}" for name, p in output.runners_up)

@@ -132,6 +132,13 @@ class CountNuclei(Tool[CountArguments, CountOutput]):
             quality=QualityNote.of(scene.backend.cells[concept]),
         )
 
+    def line(self, args: CountArguments, output: CountOutput) -> str:
+        """The count and the density."""
+        text = f"{output.count} {plural(args.cell_type or ALL_NUCLEI, output.count)}"
+        if output.density_per_mm2 is None:
+            return text
+        return f"{text}, {output.density_per_mm2:.1f}/mm2"
+
     def sentence(self, args: CountArguments, output: CountOutput, names: Mapping[str, str]) -> str:
         """The count and the density, or why there is no density."""
         place = where(args.within, args.outside, names)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 ErrorCode = Literal[
     "outside_vocabulary",
+    "outside_range",
     "no_input",
     "bad_input",
     "timeout",

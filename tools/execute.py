@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models.backend import Image
+from models import ontology
+from models.backend import Image, OutOfRange
 from models.backends import load
 from tools.arrays import ArrayHandle, ArrayStore
-from tools.base import BackendNote, Output, Scene, Tool
+from tools.base import BackendNote, Output, Scene, Tool, stored
 from tools.errors import ToolError, ToolFailure
 from tools.registry import TOOLS
 
@@ -97,8 +98,9 @@ def execute(request: CallRequest, store: ArrayStore) -> CallResult:
         chosen = tool.choose_backend(args, backends)
         if chosen is not None:
             note = BackendNote.of(backends[chosen].info)
+        rgb = stored(store, request.image.pixels)
         scene = Scene(
-            image=_image(request.image, store),
+            image=Image(rgb, request.image.mpp, request.image.pixels.digest),
             inputs={
                 name: TOOLS[producer].output.model_validate(value)
                 for name, (producer, value) in request.inputs.items()
@@ -109,6 +111,8 @@ def execute(request: CallRequest, store: ArrayStore) -> CallResult:
         output = tool.run(args, scene)
     except ToolFailure as failure:
         error = failure.error
+    except OutOfRange as outside:
+        error = ToolError(code="outside_range", message=str(outside))
     except ValidationError as invalid:
         error = ToolError(code="bad_input", message=f"{request.tool}: {_brief(invalid)}")
     except Exception as fault:
@@ -161,21 +165,14 @@ def _key(request: CallRequest, tool: Tool[Any, Any], note: BackendNote | None) -
             "tool": tool.name,
             "version": tool.version,
             "backend": None if note is None else note.model_dump(mode="json"),
+            "asked": list(request.backends) if note is None else [],
+            "tissue": load("classical").info.version,
+            "ontology": ontology.digest(),
             "args": free,
             "inputs": {name: digest_of(value) for name, (_, value) in request.inputs.items()},
             "image": request.image.model_dump(mode="json", include={"pixels", "mpp"}),
         }
     )
-
-
-def _image(handle: ImageHandle, store: ArrayStore) -> Image:
-    try:
-        rgb = store.get(handle.pixels.digest)
-    except KeyError:
-        raise ToolFailure(
-            ToolError(code="no_input", message="The thread's image is not in its store.")
-        ) from None
-    return Image(rgb=rgb, mpp=handle.mpp, digest=handle.pixels.digest)
 
 
 def _brief(error: ValidationError) -> str:

@@ -58,6 +58,11 @@ class ExtractBoxes(Tool[BoxesArguments, BoxesOutput]):
         kind = "instance" if isinstance(source, CountOutput) else "region"
         return BoxesOutput(of=kind, count=len(boxes), boxes=boxes)
 
+    def line(self, args: BoxesArguments, output: BoxesOutput) -> str:
+        """How many."""
+        del args
+        return f"{output.count} {'box' if output.count == 1 else 'boxes'}"
+
     def sentence(self, args: BoxesArguments, output: BoxesOutput, names: Mapping[str, str]) -> str:
         """How many boxes, and around what."""
         noun = "box" if output.count == 1 else "boxes"

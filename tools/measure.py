@@ -92,6 +92,14 @@ class Measure(Tool[MeasureArguments, MeasureOutput]):
             density_per_mm2=source.density_per_mm2,
         )
 
+    def line(self, args: MeasureArguments, output: MeasureOutput) -> str:
+        """The area, and for instances their mean."""
+        del args
+        text = f"area {in_words(output.area_um2, output.area_px)}"
+        if output.mean_area_um2 is None:
+            return text
+        return f"{text}, mean area {output.mean_area_um2:.1f} µm²"
+
     def sentence(
         self, args: MeasureArguments, output: MeasureOutput, names: Mapping[str, str]
     ) -> str:

@@ -9,6 +9,7 @@ loses the type of exceptions with arguments of their own.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -19,10 +20,11 @@ import ray
 
 from models.backend import Array
 from tools.arrays import ArrayHandle, ArrayStore, MemoryStore, handles_in
-from tools.errors import ToolError
+from tools.base import stored
+from tools.errors import BadInput, ToolError, ToolFailure
 from tools.execute import CallRequest, CallResult, execute, failed
 
-_KEPT_REFERENCES = 64
+_KEPT_BYTES = 2**30
 _KEPT_IMAGES = 8
 
 
@@ -76,9 +78,10 @@ class RayRuntime:
         self._timeout_s = timeout_s
         self._owner = not ray.is_initialized()
         if self._owner:
+            there = address or os.environ.get("RAY_ADDRESS")
             ray.init(
                 address=address,
-                num_cpus=None if address else max(1, round(workers * num_cpus)),
+                num_cpus=None if there else max(1, round(workers * num_cpus)),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -87,7 +90,24 @@ class RayRuntime:
         self._threads = max(1, round(num_cpus))
         self._free = threading.Condition()
         self._slots = [_Slot(self._new_actor()) for _ in range(workers)]
-        self._references: OrderedDict[str, Any] = OrderedDict()
+        self._references: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+
+    @classmethod
+    def from_environment(cls) -> RayRuntime:
+        """The runtime that `RAY_ADDRESS` and the `HISTOPILOT_` variables below describe.
+
+        Raises:
+            BadInput: one of them is not a number.
+        """
+        given: dict[str, float] = {}
+        for option in ("workers", "timeout_s", "num_cpus", "num_gpus"):
+            text = os.environ.get(f"HISTOPILOT_{option.upper()}")
+            try:
+                given |= {} if text is None else {option: float(text)}
+            except ValueError:
+                raise BadInput(f"HISTOPILOT_{option.upper()} is {text!r}, not a number") from None
+        workers = int(given.pop("workers", 2))
+        return cls(workers, **given)
 
     def execute(self, request: CallRequest, store: ArrayStore) -> CallResult:
         """Run one call on an idle actor; waits for one where all are busy.
@@ -116,14 +136,11 @@ class RayRuntime:
             ray.shutdown()
 
     def _on(self, slot: _Slot, request: CallRequest, store: ArrayStore) -> CallResult | ToolError:
+        handles = self._needs(request)
         try:
-            handles = self._needs(request)
             references = [self._reference(handle, store) for handle in handles]
-        except KeyError as missing:
-            return failed(
-                request,
-                ToolError(code="no_input", message=f"The array {missing} is not in the store."),
-            )
+        except ToolFailure as missing:
+            return failed(request, missing.error)
         digests = [handle.digest for handle in handles]
         try:
             text, arrays = ray.get(
@@ -136,6 +153,8 @@ class RayRuntime:
             return ToolError(code="timeout", message=message)
         except ray.exceptions.RayError as error:
             self._renew(slot)
+            with self._free:
+                self._references.clear()  # one of them may be what was lost
             message = f"The worker of {request.tool} was lost ({type(error).__name__})."
             return ToolError(code="worker_lost", message=message)
         for array in arrays.values():
@@ -151,11 +170,15 @@ class RayRuntime:
     def _reference(self, handle: ArrayHandle, store: ArrayStore) -> Any:
         with self._free:
             if handle.digest not in self._references:
-                self._references[handle.digest] = ray.put(store.get(handle.digest))
+                array = stored(store, handle)
+                self._references[handle.digest] = (ray.put(array), array.nbytes)
             self._references.move_to_end(handle.digest)
-            while len(self._references) > _KEPT_REFERENCES:
+            while len(self._references) > 1 and self._held() > _KEPT_BYTES:
                 self._references.popitem(last=False)
-            return self._references[handle.digest]
+            return self._references[handle.digest][0]
+
+    def _held(self) -> int:
+        return sum(size for _, size in self._references.values())
 
     def _take(self, image: str) -> _Slot:
         with self._free:

@@ -35,6 +35,11 @@ class Reply(Tool[ReplyArguments, ReplyOutput]):
         del args, scene
         return ReplyOutput()
 
+    def line(self, args: ReplyArguments, output: ReplyOutput) -> str:
+        """The planner's own text."""
+        del output
+        return args.text
+
     def sentence(self, args: ReplyArguments, output: ReplyOutput, names: Mapping[str, str]) -> str:
         """The planner's own text."""
         del output, names

@@ -51,7 +51,8 @@ class SegmentOutput(Output):
         mask: uint8 (H, W), 1 inside.
         present: probability in 0..1 that the structure is in the image.
         area_px, area_um2: area of the mask; µm² only where the mpp is known.
-        fraction_of_tissue: area over the area of all tissue in the image.
+        fraction_of_tissue: area over the area of all tissue in the image; None where it is
+            larger, as glass can be.
         fraction_of_within: area over the area of the `within` region, where there is one.
         method: how the mask came to be and what it takes in.
         quality: measured figure of this backend for this concept, where there is one.
@@ -102,6 +103,7 @@ class Segment(Tool[SegmentArguments, SegmentOutput]):
         if place is not None:
             mask = mask & place
         area = int(mask.sum())
+        tissue = int(tissue_mask(scene.image).sum())
         within = scene.inputs.get("within")
         return SegmentOutput(
             concept=concept.name,
@@ -109,7 +111,7 @@ class Segment(Tool[SegmentArguments, SegmentOutput]):
             present=round(float(found.present), 4),
             area_px=area,
             area_um2=area_um2(area, scene.image.mpp),
-            fraction_of_tissue=fraction(area, int(tissue_mask(scene.image).sum())),
+            fraction_of_tissue=fraction(area, tissue) if area <= tissue else None,
             fraction_of_within=(
                 fraction(area, within.area_px) if isinstance(within, SegmentOutput) else None
             ),
@@ -117,16 +119,25 @@ class Segment(Tool[SegmentArguments, SegmentOutput]):
             quality=QualityNote.of(scene.backend.regions[concept.name]),
         )
 
+    def line(self, args: SegmentArguments, output: SegmentOutput) -> str:
+        """Presence, and the share of the tissue."""
+        text = f"{args.target}: present {output.present:.2f}"
+        if output.fraction_of_tissue is None:
+            return text
+        return f"{text}, {output.fraction_of_tissue * 100:.0f}% of the tissue"
+
     def sentence(
         self, args: SegmentArguments, output: SegmentOutput, names: Mapping[str, str]
     ) -> str:
         """How much of it there is, or that it was not found."""
         place = where(args.within, args.outside, names)
-        if output.area_px == 0:
+        if output.present < PRESENT_FROM:
             return (
-                f"No {args.target} was found{place} "
-                f"(probability that it is present {output.present:.2f})."
+                f"No {args.target} was found "
+                f"(probability that it is present in the image {output.present:.2f})."
             )
+        if output.area_px == 0:
+            return f"No {args.target} was found{place}."
         share = ""
         if output.fraction_of_within is not None and args.within is not None:
             share = f", {percent(output.fraction_of_within)} of the {names[args.within]}"

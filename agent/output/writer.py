@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tools.errors import BadInput
 RESULT_FILE = "result.json"
 OVERLAY_FILE = "overlay.png"
 GEOJSON_FILE = "annotations.geojson"
+_MASK = re.compile(r"mask-[0-9]+\.png", re.ASCII)
 _ARRAYS = ("array", "kinds", "kind_of", "confidence")
 
 
@@ -75,40 +78,53 @@ def write_turn(
 ) -> dict[str, Any]:
     """Write everything of a turn but the trace into `folder`; gives what `result.json` holds.
 
-    `result.json` comes last and whole, so its presence says that the rest is there. Files of an
-    earlier result in the same folder that this one does not have are removed.
+    Everything is written aside and moved into place, `result.json` last: its presence says that
+    the rest is there, and a link in the folder is replaced, not followed. The files of an earlier
+    result are removed first.
+
+    Raises:
+        BadInput: the folder can't be written to, or a mask has more instances than 16 bits.
     """
     result = result_of(outcome, trace, notes)
-    _forget_earlier(folder)
     layers, boxes = layers_of(outcome), boxes_of(outcome)
-    for mask, layer in zip(result["masks"], layers, strict=True):
-        write_mask(folder / mask["file"], layer)
-    render(outcome.image, layers, boxes, caption=result["text"]).save(folder / OVERLAY_FILE)
+    picture = render(outcome.image, layers, boxes, caption=result["text"])
     features = feature_collection(
         layers, boxes, outcome.image.mpp, outcome.image.digest, outcome.place
     )
-    (folder / GEOJSON_FILE).write_text(json.dumps(features), encoding="utf-8")
-    aside = folder / f".{RESULT_FILE}"
-    aside.write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
-    aside.replace(folder / RESULT_FILE)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".histopilot-") as scratch:
+            aside = Path(scratch)
+            for mask, layer in zip(result["masks"], layers, strict=True):
+                write_mask(aside / mask["file"], layer)
+            picture.save(aside / OVERLAY_FILE)
+            (aside / GEOJSON_FILE).write_text(json.dumps(features), encoding="utf-8")
+            text = json.dumps(result, indent=2, ensure_ascii=False)
+            (aside / RESULT_FILE).write_text(text, encoding="utf-8")
+            _forget_earlier(folder)
+            for path in sorted(aside.iterdir(), key=lambda path: path.name == RESULT_FILE):
+                path.replace(folder / path.name)
+    except OSError as error:
+        raise BadInput(f"can't write the result into {folder} ({error.strerror})") from error
     return result
 
 
-def writable(folder: Path) -> Path:
-    """Make the folder and see that it can be written to.
+def writable(folder: Path, source: Path | None = None) -> Path:
+    """Make the folder of a result and see that it can be written to.
 
     Raises:
-        BadInput: it can't.
+        BadInput: it can't, or the result would take the place of `source`, the image.
     """
+    name = "" if source is None else source.name
+    ours = name in (OVERLAY_FILE, GEOJSON_FILE, RESULT_FILE) or _MASK.fullmatch(name)
+    if source is not None and ours and source.resolve().parent == folder.resolve():
+        raise BadInput(f"the result would overwrite {name}: choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".histopilot"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise BadInput(
-            f"can't write to {folder} ({error.strerror}): choose another --out"
-        ) from error
+        why = f"can't write to {folder} ({error.strerror}): choose another --out"
+        raise BadInput(why) from error
     return folder
 
 
@@ -117,14 +133,18 @@ def _array(outcome: Outcome, handle: dict[str, Any]) -> Any:
 
 
 def _forget_earlier(folder: Path) -> None:
-    """Remove what an earlier result here lists: a stale mask beside a new result would mislead."""
+    """Remove an earlier result and the masks that it lists: beside a new one they would mislead.
+
+    Masks that no result of ours lists are somebody's own and stay.
+    """
     earlier = folder / RESULT_FILE
     if not earlier.is_file():
         return
     try:
-        files = [mask["file"] for mask in json.loads(earlier.read_text("utf-8"))["masks"]]
-    except (ValueError, KeyError, TypeError):
+        files = [str(mask["file"]) for mask in json.loads(earlier.read_text("utf-8"))["masks"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
         files = []
-    for name in [*files, RESULT_FILE]:
-        if Path(name).name == name:
+    earlier.unlink()
+    for name in files:
+        if _MASK.fullmatch(name):
             (folder / name).unlink(missing_ok=True)

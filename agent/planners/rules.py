@@ -168,7 +168,7 @@ def plan_by_rules(
     if len(instruction) > MAX_CHARS:
         return _reply(
             "clarify",
-            f"The rules planner reads up to {MAX_CHARS} characters, and this is longer. "
+            "That is more than the rules planner reads. "
             "Please say in a sentence or two what to outline, count or measure.",
         )
     requests = parse(read_items(instruction))
@@ -199,8 +199,7 @@ def _bounded(thread: Thread) -> list[dict[str, Any]]:
     if len(thread.plan) > MAX_CALLS:
         return _reply(
             "clarify",
-            f"That would take {len(thread.plan)} tool calls, and one plan holds {MAX_CALLS}. "
-            "Please ask for a part of it first.",
+            "That would take more tool calls than one plan holds. Please ask for a part first.",
         )
     return thread.plan
 

@@ -54,7 +54,7 @@ class Thread:
     Attributes:
         calls: every call; the call `$n` is `calls[n - 1]`.
         first: how many of them are history.
-        results: the history's result lines.
+        results: the history's result lines, those of replies left out.
         reused: whether the plan took something from the history.
     """
 
@@ -68,7 +68,11 @@ class Thread:
                 self.calls.append({"tool": call["tool"], "args": dict(call.get("args") or {})})
                 self._result[len(self.calls)] = str(turn.get("result", ""))
             self._turns.append(range(begin, len(self.calls) + 1))
-        self.results = [str(turn.get("result", "")) for turn in history]
+        self.results = [
+            str(turn.get("result", ""))
+            for turn in history
+            if not any(call["tool"] == "reply" for call in turn["calls"])
+        ]
         self.first = len(self.calls)
         self.reused = False
 

@@ -15,6 +15,7 @@ from models.backend import (
     Gate,
     Image,
     Nuclei,
+    OutOfRange,
     Quality,
     Region,
     Tissue,
@@ -85,14 +86,18 @@ class ClassicalBackend:
 
         Raises:
             KeyError: `concept` is not in `cells`.
+            OutOfRange: a pixel is larger than `COARSEST_MPP`.
         """
         if concept not in self.cells:
             raise KeyError(concept)
         scale = image_scale(image.mpp)
+        if scale.mpp > COARSEST_MPP:
+            raise OutOfRange(
+                f"At {scale.mpp:g} µm/px a nucleus has too few pixels to be found, "
+                f"so none was counted; {COARSEST_MPP:g} µm/px is the coarsest that can be."
+            )
         labels, confidence = self._nuclei(image, scale)
         method = "hematoxylin component tree and watershed, no learning"
-        if scale.mpp > COARSEST_MPP:
-            method = f"not attempted: at {scale.mpp:g} µm/px a nucleus has too few pixels"
         return Nuclei(
             labels=labels,
             kinds=(ALL_NUCLEI,) * len(confidence),

@@ -7,6 +7,7 @@ of. Nothing here is learned, and no lookup guesses: `find` matches a whole phras
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = [
     "american",
     "ancestors",
     "concepts",
+    "digest",
     "expected_organ",
     "find",
     "fold",
@@ -122,6 +124,13 @@ def build(texts: Mapping[Kind, str]) -> _Ontology:
 def _ontology() -> _Ontology:
     folder = resources.files(__package__)
     return build({kind: (folder / f"{kind}s.toml").read_text("utf-8") for kind in _KINDS})
+
+
+@lru_cache(maxsize=1)
+def digest() -> str:
+    """SHA-256 (hex) of the data files: equal digests resolve every text alike."""
+    files = (resources.files(__name__) / f"{kind}s.toml" for kind in _KINDS)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def concepts(kind: Kind | None = None) -> tuple[Concept, ...]:

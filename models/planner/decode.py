@@ -169,7 +169,11 @@ class Decoder:
             PlanSyntaxError: unconstrained, and what came out is not a plan.
         """
         thread, ids = self._fit(history, instruction)
-        results = [turn.result for turn in history]
+        results = [
+            turn.result
+            for turn in history
+            if not any(call["tool"] == "reply" for call in turn.calls)
+        ]
         state = PlanState.after(history)
         first = state.number
         with _one_thread(), torch.inference_mode():

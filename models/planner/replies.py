@@ -57,6 +57,10 @@ DEFAULT_REASON = {"clarify": "target", "decline": "unrelated", "answer": "histol
 """The code that stands for a reply whose sentence is not one of ours (from another planner)."""
 
 
+MAX_QUOTED_CHARS = 1_500
+"""How much of the results a reply quotes: the latest, where there is more."""
+
+
 def reply_text(kind: str, reason: str, results: Sequence[str] = ()) -> str:
     """The sentence for `kind` and `reason`.
 
@@ -72,6 +76,8 @@ def reply_text(kind: str, reason: str, results: Sequence[str] = ()) -> str:
     if "{results}" not in template:
         return template
     said = "; ".join(line.strip().rstrip(".") for line in results if line.strip())
+    if len(said) > MAX_QUOTED_CHARS:
+        said = f"… {said[-MAX_QUOTED_CHARS:].partition('; ')[2]}"
     return template.replace("{results}", f"{said}." if said else "nothing has been measured yet.")
 
 

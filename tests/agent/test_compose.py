@@ -68,7 +68,7 @@ def test_the_sentence_asked_for_comes_first_and_methods_last() -> None:
     assert text == (
         "40 nuclei were found inside the tumor, 40,000 per mm². "
         "The tumor covers 1,000 µm², 25.0% of the tissue. "
-        "How: tumor by drawing (Dice 0.81 on a set); nucleus by drawing."
+        "Methods: tumor – drawing (Dice 0.81 on a set); nucleus – drawing."
     )
 
 

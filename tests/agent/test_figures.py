@@ -33,6 +33,9 @@ def test_what_was_measured_may_be_said(text: str) -> None:
         ("0.401 µm²", ["0.401"]),
         ("a density of 3518.9", ["3518.9"]),
         ("3 dozens and 1e6", ["3", "1e6", "dozens"]),
+        ("a fraction of .87", [".87"]),
+        ("1e400 cells, ½ of them, half", ["1e400", "½", "half"]),
+        ("97.31 percent of ten", ["ten"]),
     ],
 )
 def test_what_was_not_measured_may_not(text: str, wrong: list[str]) -> None:

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from skimage import data
 
+from agent.compose import WITHHELD
 from agent.session import Kit, Thread, checked_instruction, kept_thread
 from agent.trace import read_trace, run_digest
-from models.backend import Image
+from models.backend import Image, Tissue
+from models.backends import load
+from models.classical import ClassicalBackend
 from tests.agent.scripted import (
     DERMIS,
     EPIDERMIS,
@@ -22,11 +26,15 @@ from tests.agent.scripted import (
 from tests.conftest import ROOT
 from tools.arrays import ArrayHandle
 from tools.errors import BadInput
+from tools.registry import DEFAULT_BACKENDS
 from tools.runtime import LocalRuntime
+
+CLASSICAL = dict.fromkeys(DEFAULT_BACKENDS, ("classical",))
 
 
 def kit(*proposals, runtime=None, repairs=False) -> Kit:
-    return Kit(ScriptedPlanner(*proposals, repairs=repairs), runtime or LocalRuntime())
+    planner = ScriptedPlanner(*proposals, repairs=repairs)
+    return Kit(planner, runtime or LocalRuntime(), CLASSICAL)
 
 
 def array(outcome, mask):
@@ -141,8 +149,6 @@ def test_a_planner_that_never_plans_is_a_failure_that_says_so(tmp_path, skin) ->
 
 
 def test_a_fault_inside_is_a_typed_error_in_the_trace(tmp_path, skin, monkeypatch) -> None:
-    from models.classical import ClassicalBackend
-
     def broken(*_):
         raise ZeroDivisionError("unlucky")
 
@@ -154,11 +160,87 @@ def test_a_fault_inside_is_a_typed_error_in_the_trace(tmp_path, skin, monkeypatc
     assert errors[-1]["code"] == "internal"
 
 
-def test_a_reply_with_an_invented_figure_is_withheld(tmp_path, skin) -> None:
+def test_a_reply_with_an_invented_figure_is_withheld_each_time(tmp_path, skin) -> None:
     lie = [{"tool": "reply", "args": {"kind": "answer", "text": "There are 12 mitoses."}}]
-    answer = Thread(tmp_path, kit(lie), keep=False).ask("how many mitoses were there?", skin).answer
-    assert answer["status"] == "answered"
-    assert "12" not in answer["text"]
+    thread = Thread(tmp_path, kit(lie), keep=False)
+    for _ in range(2):
+        answer = thread.ask("are there 12 mitoses?", skin).answer
+        assert (answer["status"], answer["text"]) == ("answered", WITHHELD)
+
+
+def test_another_organ_than_presumed_is_asked_about(tmp_path, skin, monkeypatch) -> None:
+    monkeypatch.setattr(load("classical"), "organs", ("kidney", "liver"))
+    monkeypatch.setattr(ClassicalBackend, "tissue", lambda *_: Tissue("kidney", 0.93))
+    check = {"tool": "classify_tissue", "args": {"expected": "liver"}}
+    runtime = CountingRuntime()
+    thread = Thread(tmp_path, kit([check, EPIDERMIS], runtime=runtime), keep=True)
+    asked = thread.ask("outline the epidermis of this liver", skin).answer
+    assert asked["status"] == "needs_confirmation"
+    assert asked["text"] == (
+        "This appears to be kidney tissue (probability 0.93), are you sure this is a liver image?"
+    )
+    assert asked["tissue"] == {"label": "kidney", "probability": 0.93}
+    assert runtime.ran == ["check", "$1"]
+    outcome = thread.answer(True)
+    assert outcome.answer["status"] == "completed"
+    assert "not liver" in outcome.answer["text"]
+    assert set(outcome.seconds["calls"]) == {"check", "$1", "$2"}
+
+
+def test_after_a_no_the_numbers_start_again(tmp_path, skin, monkeypatch) -> None:
+    monkeypatch.setattr(load("classical"), "organs", ("kidney", "liver"))
+    monkeypatch.setattr(ClassicalBackend, "tissue", lambda *_: Tissue("kidney", 0.93))
+    check = {"tool": "classify_tissue", "args": {"expected": "liver"}}
+    boxes = [EPIDERMIS, {"tool": "extract_boxes", "args": {"source": "$1"}}]
+    thread = Thread(tmp_path, kit([check, EPIDERMIS], boxes), keep=True)
+    thread.ask("outline the epidermis of this liver", skin)
+    thread.answer(False)
+    answer = thread.ask("box the epidermis").answer
+    assert answer["status"] == "completed"
+    assert [mask["call"] for mask in answer["masks"]] == ["$1"]
+
+
+def test_a_check_that_fails_inside_stops_everything_and_is_run_again(
+    tmp_path, skin, monkeypatch
+) -> None:
+    def broken(*_):
+        raise OSError("unlucky")
+
+    thread = Thread(tmp_path, kit([EPIDERMIS]), keep=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassicalBackend, "gate", broken)
+        answer = thread.ask("outline the epidermis", skin).answer
+    assert (answer["status"], answer["masks"]) == ("failed", [])
+    assert "nothing was measured" in answer["text"]
+    assert thread.ask("outline the epidermis").answer["status"] == "completed"
+
+
+def test_too_coarse_an_image_is_declined_and_not_counted_as_zero(tmp_path, skin) -> None:
+    plan = [{"tool": "count_nuclei", "args": {}}]
+    answer = Thread(tmp_path, kit(plan), keep=False).ask("count", Image(skin.rgb, 8.0)).answer
+    assert (answer["status"], answer["measurements"]) == ("declined", {})
+    assert "8 µm/px" in answer["text"]
+
+
+def test_a_failed_turn_can_be_referred_to(tmp_path, skin, monkeypatch) -> None:
+    def broken(*_):
+        raise ZeroDivisionError("unlucky")
+
+    boxes = [{"tool": "extract_boxes", "args": {"source": "$1"}}]
+    count = {"tool": "count_nuclei", "args": {}}
+    thread = Thread(tmp_path, kit([EPIDERMIS, count], boxes), keep=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassicalBackend, "nuclei", broken)
+        assert thread.ask("outline and count", skin).answer["status"] == "failed"
+    answer = thread.ask("box the epidermis").answer
+    assert answer["status"] == "completed"
+    assert answer["boxes"][0]["call"] == "$3"
+
+
+def test_a_thread_is_one_process_at_a_time(tmp_path, skin) -> None:
+    thread = Thread(tmp_path, kit([EPIDERMIS]), keep=True)
+    with FileLock(tmp_path / ".lock"), pytest.raises(BadInput, match="another process"):
+        thread.ask("outline the epidermis", skin)
 
 
 def test_two_equal_runs_have_one_digest(tmp_path, skin, ray_runtime) -> None:
@@ -174,6 +256,7 @@ def test_two_equal_runs_have_one_digest(tmp_path, skin, ray_runtime) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from agent.compose import WITHHELD
 from agent.session import Kit, Thread
 from tests.agent.scripted import DERMIS, EPIDERMIS, NUCLEI_IN, CountingRuntime, ScriptedPlanner
 from tools.image import read_image

@@ -51,6 +51,9 @@ def test_a_tool_without_description_does_not_import() -> None:
             def sentence(self, args, output, names):
                 return ""
 
+            def line(self, args, output):
+                return ""
+
 
 def test_a_tool_with_an_unexplained_argument_does_not_import() -> None:
     class Args(Arguments):
@@ -69,6 +72,9 @@ def test_a_tool_with_an_unexplained_argument_does_not_import() -> None:
                 return Output()
 
             def sentence(self, args, output, names):
+                return ""
+
+            def line(self, args, output):
                 return ""
 
 

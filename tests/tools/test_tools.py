@@ -95,7 +95,7 @@ def test_an_absent_structure_has_an_empty_mask() -> None:
     output, _ = look("segment", {"target": "tumor"}, backend)
     assert output.area_px == 0
     text = Segment().sentence(Segment.arguments(target="tumor"), output, {})
-    assert text == "No tumor was found (probability that it is present 0.49)."
+    assert text == "No tumor was found (probability that it is present in the image 0.49)."
 
 
 def test_instances_belong_where_most_of_them_is() -> None:
