@@ -106,8 +106,12 @@ class RayRuntime:
                 given |= {} if text is None else {option: float(text)}
             except ValueError:
                 raise BadInput(f"HISTOPILOT_{option.upper()} is {text!r}, not a number") from None
-        workers = int(given.pop("workers", 2))
-        return cls(workers, **given)
+        return cls(
+            workers=int(given.get("workers", 2)),
+            timeout_s=given.get("timeout_s", 300.0),
+            num_cpus=given.get("num_cpus", 1),
+            num_gpus=given.get("num_gpus", 0),
+        )
 
     def execute(self, request: CallRequest, store: ArrayStore) -> CallResult:
         """Run one call on an idle actor; waits for one where all are busy.

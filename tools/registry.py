@@ -34,9 +34,9 @@ PLANNER_TOOLS: dict[str, Tool[Any, Any]] = {
 
 DEFAULT_BACKENDS: dict[str, tuple[str, ...]] = {
     "check_image": ("classical",),
-    "classify_tissue": ("classical",),
+    "classify_tissue": ("probe",),
     "segment": ("classical",),
-    "count_nuclei": ("classical",),
+    "count_nuclei": ("flow", "classical"),
 }
 """Backends a tool asks, in order: the first whose vocabulary has the target answers."""
 

@@ -76,7 +76,8 @@ def _again(number: int, thread: Thread, changes: Refs) -> int:
     text = "target" if thread.tool(number) == "segment" else "cell_type"
     refs: dict[str, str | None] = {n: thread.argument(number, n) for n in ("within", "outside")}
     # What is now inside is no longer outside, and the other way round.
-    refs = {name: ref for name, ref in refs.items() if ref not in changes.values()} | dict(changes)
+    refs = {name: ref for name, ref in refs.items() if ref not in changes.values()}
+    refs |= {str(name): ref for name, ref in changes.items()}
     return thread.call(thread.tool(number), **{text: thread.argument(number, text)}, **refs)
 
 
