@@ -11,9 +11,8 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from agent.commands import Job, Source, answer, make_runtime
+from agent.commands import Job, Means, Source, answer
 from agent.output.writer import writable
-from agent.planners import load as load_planner
 from agent.session import Kit, checked_instruction
 from tools.errors import BadInput
 
@@ -31,8 +30,7 @@ def run(
     out: Path,
     mpp: float | None,
     yes: bool,
-    planner: str,
-    runtime: str,
+    means: Means,
     *,
     quiet: bool = False,
 ) -> list[dict[str, Any]]:
@@ -51,7 +49,7 @@ def run(
     checked_instruction(instruction)
     images = images_in(folder)
     writable(out)
-    kit = Kit(load_planner(planner), make_runtime(runtime))
+    kit = means.kit()
     console = Console(quiet=quiet, stderr=True)
     rows: list[dict[str, Any]] = []
     try:

@@ -36,6 +36,10 @@ app.add_typer(catalogue, name="models")
 
 PlannerName = Annotated[str, typer.Option("--planner", help="local, rules or openai.")]
 RuntimeName = Annotated[str, typer.Option("--runtime", help="local or ray.")]
+Backends = Annotated[
+    list[str] | None,
+    typer.Option("--backend", help="TOOL=NAME, e.g. count_nuclei=classical; may be repeated."),
+]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="µm per pixel; wins over the file's own.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -61,6 +65,7 @@ def ask(
     ] = False,
     planner: PlannerName = "local",
     runtime: RuntimeName = "local",
+    backend: Backends = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer one instruction about one image.
@@ -73,9 +78,9 @@ def ask(
     with shown_errors():
         image, instruction = _image_and_instruction(words, thread)
         source = commands.Source(image, mpp, _box(region), level)
-        result = commands.ask(
-            commands.Job(source, instruction, out, thread, yes), planner, runtime, quiet=as_json
-        )
+        job = commands.Job(source, instruction, out, thread, yes)
+        means = commands.Means(planner, runtime, tuple(backend or ()))
+        result = commands.ask(job, means, quiet=as_json)
         if as_json:
             typer.echo(json.dumps(result, ensure_ascii=False))
         raise typer.Exit(1 if result["status"] == "failed" else 0)
@@ -90,13 +95,15 @@ def batch(
     yes: Annotated[bool, typer.Option("--yes", help="Go on at every doubt.")] = False,
     planner: PlannerName = "local",
     runtime: RuntimeName = "local",
+    backend: Backends = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer one instruction about every image of a folder."""
-    from agent import batches
+    from agent import batches, commands
 
     with shown_errors():
-        summary = batches.run(folder, instruction, out, mpp, yes, planner, runtime, quiet=as_json)
+        means = commands.Means(planner, runtime, tuple(backend or ()))
+        summary = batches.run(folder, instruction, out, mpp, yes, means, quiet=as_json)
         if as_json:
             typer.echo(json.dumps(summary, ensure_ascii=False))
         statuses = {row["status"] for row in summary}

@@ -22,8 +22,10 @@ from agent.session import (
     kept_thread,
 )
 from agent.trace import Listener
+from models.backends import LOADERS
 from tools.errors import BadInput
 from tools.image import LoadedImage, read_image
+from tools.registry import DEFAULT_BACKENDS
 from tools.runtime import LocalRuntime, Runtime
 
 SAMPLE = Path("sample")
@@ -68,7 +70,35 @@ class Job:
         return self.out or Path(f"histopilot-{name}")
 
 
-def ask(job: Job, planner: str, runtime: str, *, quiet: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Means:
+    """Who plans, where calls run, and backends in place of the defaults, as `TOOL=NAME`."""
+
+    planner: str = "local"
+    runtime: str = "local"
+    backends: tuple[str, ...] = ()
+
+    def kit(self) -> Kit:
+        """Load them.
+
+        Raises:
+            BadInput: one of the names is not known.
+            PlannerUnavailable: the planner's model is not there.
+        """
+        chosen = dict(DEFAULT_BACKENDS)
+        for choice in self.backends:
+            tool, _, names = choice.partition("=")
+            listed = tuple(names.split(","))
+            if tool not in chosen or not set(listed) <= set(LOADERS):
+                raise BadInput(
+                    f"--backend {choice} is not TOOL=NAME; tools: {', '.join(chosen)}; "
+                    f"backends: {', '.join(LOADERS)}"
+                )
+            chosen[tool] = listed
+        return Kit(load_planner(self.planner), make_runtime(self.runtime), chosen)
+
+
+def ask(job: Job, means: Means, *, quiet: bool = False) -> dict[str, Any]:
     """Answer a job, write its folder, and give what its `result.json` holds.
 
     Raises:
@@ -80,7 +110,7 @@ def ask(job: Job, planner: str, runtime: str, *, quiet: bool = False) -> dict[st
         checked_name(job.thread)
     loaded = job.source.read()
     folder = writable(job.folder(), job.source.path)
-    kit = Kit(load_planner(planner), make_runtime(runtime))
+    kit = means.kit()
     try:
         return answer(job, loaded, folder, kit, Progress(quiet).listen)
     finally:

@@ -19,7 +19,23 @@ def _classical() -> Any:
     return ClassicalBackend()
 
 
-LOADERS: dict[str, Callable[[], Any]] = {"classical": _classical}
+def _flow() -> Any:
+    from models.vision.nuclei import FlowNuclei
+
+    return FlowNuclei()
+
+
+def _probe() -> Any:
+    from models.vision.tissue import ProbeTissue
+
+    return ProbeTissue()
+
+
+LOADERS: dict[str, Callable[[], Any]] = {
+    "classical": _classical,
+    "flow": _flow,
+    "probe": _probe,
+}
 """Backend name to the function that loads it. Imports are deferred: networks take seconds."""
 _loading = Lock()
 

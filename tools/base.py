@@ -105,6 +105,20 @@ class Scene:
         return stored(self.store, handle)
 
 
+def able(backends: Mapping[str, Any], protocol: type) -> str:
+    """The first of `backends` that implements `protocol` (of `models.backend`).
+
+    Raises:
+        ToolFailure: none does.
+    """
+    for name, backend in backends.items():
+        if isinstance(backend, protocol):
+            return name
+    asked = ", ".join(backends)
+    message = f"None of the backends asked ({asked}) can do this."
+    raise ToolFailure(ToolError(code="outside_vocabulary", message=message))
+
+
 def stored(store: ArrayStore, handle: ArrayHandle) -> npt.NDArray[Any]:
     """The array behind a handle.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.backend import GateBackend
 from models.backends import tissue_mask
-from tools.base import Arguments, Output, Scene, Tool
+from tools.base import Arguments, Output, Scene, Tool, able
 
 
 class CheckArguments(Arguments):
@@ -43,7 +43,7 @@ class CheckImage(Tool[CheckArguments, CheckOutput]):
     def choose_backend(self, args: CheckArguments, backends: Mapping[str, Any]) -> str | None:
         """The first backend with a gate."""
         del args
-        return next(name for name, backend in backends.items() if isinstance(backend, GateBackend))
+        return able(backends, GateBackend)
 
     def run(self, args: CheckArguments, scene: Scene) -> CheckOutput:
         """Judge the image."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from models import ontology
 from models.backend import TissueBackend
-from tools.base import Arguments, Output, Scene, Tool
+from tools.base import Arguments, Output, Scene, Tool, able
 
 
 class ClassifyArguments(Arguments):
@@ -56,9 +56,7 @@ class ClassifyTissue(Tool[ClassifyArguments, ClassifyOutput]):
     def choose_backend(self, args: ClassifyArguments, backends: Mapping[str, Any]) -> str | None:
         """The first backend that classifies tissue."""
         del args
-        return next(
-            name for name, backend in backends.items() if isinstance(backend, TissueBackend)
-        )
+        return able(backends, TissueBackend)
 
     def run(self, args: ClassifyArguments, scene: Scene) -> ClassifyOutput:
         """Classify. It disagrees only with an organ that the backend could have named."""

@@ -54,7 +54,8 @@ class CountOutput(Output):
     Attributes:
         concept: the ontology's name of the cell type, `nucleus` for all.
         mask: int32 (H, W) instance label map, 0 background, 1..count.
-        kinds: the type names that `kind_of` counts into.
+        kinds: the type names that `kind_of` counts into; `nucleus` alone where no type was asked
+            for: a backend's types are good on the tissue that taught them, not everywhere.
         kind_of: uint8 (count,), index into `kinds` of each instance.
         confidence: float32 (count,) in 0..1.
         present: probability in 0..1 that the image has any such cell.
@@ -112,9 +113,10 @@ class CountNuclei(Tool[CountArguments, CountOutput]):
         region = searched(scene)
         keep = _mostly_inside(found.labels, region)
         labels, kept = _renumber(found.labels, keep)
-        kinds = tuple(sorted(set(found.kinds)))
+        typed = args.cell_type is not None  # types that nobody asked for are not claimed
+        kept_kinds = [found.kinds[number] if typed else ALL_NUCLEI for number in kept]
+        kinds = tuple(sorted(set(kept_kinds)))
         index = {kind: number for number, kind in enumerate(kinds)}
-        kept_kinds = [found.kinds[number] for number in kept]
         area = int((tissue_mask(scene.image) if region is None else region).sum())
         return CountOutput(
             concept=concept,

@@ -34,7 +34,7 @@ PLANNER_TOOLS: dict[str, Tool[Any, Any]] = {
 
 DEFAULT_BACKENDS: dict[str, tuple[str, ...]] = {
     "check_image": ("classical",),
-    "classify_tissue": ("probe",),
+    "classify_tissue": ("classical",),
     "segment": ("classical",),
     "count_nuclei": ("flow", "classical"),
 }

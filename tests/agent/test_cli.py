@@ -231,6 +231,7 @@ def test_a_bad_image_is_one_line_and_exit_2(command, tmp_path, kind: str) -> Non
         (["ask", "{image}", "count nuclei", "--region", "1,2"], "--region is x,y,w,h"),
         (["ask", "{image}", "count nuclei", "--region", "9999,0,50,50"], "region"),
         (["ask", "{image}", "count nuclei", "--runtime", "moon"], "no runtime"),
+        (["ask", "{image}", "count nuclei", "--backend", "count_nuclei=moon"], "is not TOOL=NAME"),
         (["ask", "{image}", "count nuclei", "--out", "/proc/none"], "can't write"),
         (["ask", "box them", "--thread", "../up"], "a thread's name"),
         (["ask", "box them", "--thread", "new"], "no image yet"),

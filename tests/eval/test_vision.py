@@ -114,6 +114,16 @@ def test_the_organ_is_measured_on_external_images_alone(data):
     assert got["mismatch recall"].value == pytest.approx(2 / 3)
 
 
+def test_a_backend_without_any_idea_is_never_right_and_never_an_alarm(data):
+    class Silent(Colon):
+        def tissue(self, image):
+            return Tissue(None, 0.0)
+
+    got = {f.metric: f.value for f in measure(Silent(), data, None)}
+    assert got["balanced accuracy (best guess)"] == got["coverage"] == got["false alarm"] == 0
+    assert "accuracy where answered" not in got
+
+
 def test_an_abstention_is_no_alarm():
     cases = [TissueCase("a", None, "b", "1"), TissueCase("b", "b", "b", "2")]
     got = {f.metric: f.value for f in tissue_figures(cases)}

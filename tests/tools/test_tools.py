@@ -115,9 +115,11 @@ def test_instances_belong_where_most_of_them_is() -> None:
     assert inside.density_per_mm2 == pytest.approx(1 / (40 * 0.25e-6))
 
 
-def test_types_are_counted_apart_and_zero_is_said_plainly() -> None:
-    output, _ = look("count_nuclei", {}, Drawn(labels=LABELS))
+def test_types_are_claimed_only_where_asked_and_zero_is_said_plainly() -> None:
+    output, _ = look("count_nuclei", {"cell_type": "lymphocyte"}, Drawn(labels=LABELS))
     assert output.by_kind == {"lymphocyte": 1, "nucleus": 2}
+    output, _ = look("count_nuclei", {}, Drawn(labels=LABELS))
+    assert output.by_kind == {"nucleus": 3}
     none, _ = look("count_nuclei", {"cell_type": "lymphocyte"}, Drawn(labels=LABELS * 0))
     tool = CountNuclei()
     args = tool.arguments.model_validate({"cell_type": "lymphocyte"})

@@ -1,0 +1,1 @@
+"""Training of the vision models: `python -m models.train nuclei|tissue --help`."""

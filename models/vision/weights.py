@@ -1,0 +1,75 @@
+"""Reading the shipped weights: safetensors files next to a figures file and a card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from models.backend import Quality
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+"""Folder of the shipped weights; each `NAME.safetensors` has its card, `NAME.md`."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file's content.
+
+    Attributes:
+        tensors: name to tensor; half precision on disk comes back as float32.
+        settings: what the training run chose and inference needs (the file's metadata).
+        file: file name.
+        sha256: of the file, 64 hex digits.
+    """
+
+    tensors: dict[str, Tensor]
+    settings: dict[str, str]
+    file: str
+    sha256: str
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a safetensors file; nothing is fetched from anywhere.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with safe_open(path, framework="pt") as handle:
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        settings = dict(handle.metadata() or {})
+    whole = {
+        name: value.float() if value.dtype == torch.float16 else value
+        for name, value in tensors.items()
+    }
+    return Weights(whole, settings, path.name, digest)
+
+
+def read_figures(path: Path) -> dict[str, Quality]:
+    """Concept to measured quality from `NAME.json` beside the weights file `path`.
+
+    The file is written by `python -m models.train card` from the output of
+    `python -m eval vision --json`; without it nothing is known, and the answer is empty. Figures
+    that were measured on other weights than these are left out.
+    """
+    figures = path.with_suffix(".json")
+    if not figures.exists():
+        return {}
+    record = json.loads(figures.read_text(encoding="utf-8"))
+    if record["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
+        return {}
+    return {name: Quality(**quality) for name, quality in record["quality"].items()}
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """Bfloat16 where the device computes in it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16
+    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
