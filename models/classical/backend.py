@@ -37,8 +37,8 @@ _MEASURED = {
 }
 """As `python -m eval vision` and `python -m eval.regions` printed them."""
 _NO_ORGAN = (
-    "color and texture do not tell organs apart across laboratories, so the classical backend "
-    "names none; a trained tissue classifier would"
+    "color and texture do not tell organs apart across laboratories, and no classifier that "
+    "does is configured"
 )
 
 
