@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from eval.cases import SIGNATURES, Case, Prediction, plan_problem
 from eval.matching import judge, judge_calls
+from tests.conftest import SHARED, needs_shared
 
-CONTRACT = Path(__file__).parents[3] / "shared" / "contract"
 TUMOR_TURN = {
     "instruction": "Segment the tumour.",
     "calls": [{"tool": "segment", "args": {"target": "tumor"}}],
@@ -381,11 +381,8 @@ def test_no_output_of_a_planner_crashes_the_matcher(value: Any) -> None:
     assert verdict.code in ("invalid_call", "missing_call", "extra_call")
 
 
-@pytest.mark.shared
 def test_signatures_are_the_contracts() -> None:
-    path = CONTRACT / "tools.json"
-    if not path.exists():
-        pytest.skip("the contract is not here")
+    path = Path(__file__).parents[1] / "data" / "contract-tools.json"
     tools = {item["function"]["name"]: item["function"] for item in json.loads(path.read_text())}
     assert tools.keys() == SIGNATURES.keys()
     for name, tool in tools.items():
@@ -399,11 +396,9 @@ def test_signatures_are_the_contracts() -> None:
             assert arg.required == (not nullable)
 
 
-@pytest.mark.shared
+@needs_shared
 def test_the_contracts_sample_passes_against_itself() -> None:
-    path = CONTRACT / "cases.sample.jsonl"
-    if not path.exists():
-        pytest.skip("the contract is not here")
+    path = SHARED / "contract" / "cases.sample.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines():
         case = Case.model_validate_json(line)
         own = [
