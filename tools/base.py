@@ -34,6 +34,24 @@ class Accepts:
 
 
 Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
+Within = Annotated[
+    Reference | None,
+    Accepts("segment"),
+    Field(
+        description="Reference to an earlier call whose region restricts this one, "
+        'for example "$1".'
+    ),
+]
+Outside = Annotated[
+    Reference | None,
+    Accepts("segment"),
+    Field(description="Reference to an earlier call whose region is excluded."),
+]
+Source = Annotated[
+    Reference,
+    Accepts("segment", "count_nuclei"),
+    Field(description="Reference to the earlier call to work on."),
+]
 
 
 class Arguments(BaseModel):

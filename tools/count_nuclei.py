@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,13 @@ from models.backend import ALL_NUCLEI, Array, NucleiBackend
 from models.backends import tissue_mask
 from tools.arrays import ArrayHandle
 from tools.base import (
-    Accepts,
     Arguments,
     Output,
+    Outside,
     QualityNote,
-    Reference,
     Scene,
     Tool,
+    Within,
     searched,
 )
 from tools.errors import ToolFailure
@@ -38,14 +38,8 @@ class CountArguments(Arguments):
     cell_type: str | None = Field(
         default=None, description="The type, in words, or null for every nucleus."
     )
-    within: Annotated[Reference | None, Accepts("segment")] = Field(
-        default=None,
-        description="Reference to an earlier call whose region restricts this one, "
-        'for example "$1".',
-    )
-    outside: Annotated[Reference | None, Accepts("segment")] = Field(
-        default=None, description="Reference to an earlier call whose region is excluded."
-    )
+    within: Within = None
+    outside: Outside = None
 
 
 class CountOutput(Output):

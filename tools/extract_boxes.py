@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 from scipy import ndimage
 
-from tools.base import Accepts, Arguments, Output, Reference, Scene, Tool
+from tools.base import Arguments, Output, Scene, Source, Tool
 from tools.count_nuclei import CountOutput
 from tools.segment import SegmentOutput
 
@@ -17,9 +15,7 @@ from tools.segment import SegmentOutput
 class BoxesArguments(Arguments):
     """Whose boxes."""
 
-    source: Annotated[Reference, Accepts("segment", "count_nuclei")] = Field(
-        description="Reference to the earlier call to work on."
-    )
+    source: Source
 
 
 class BoxesOutput(Output):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 from skimage.measure import regionprops_table
 
 from models.backends import tissue_mask
-from tools.base import Accepts, Arguments, Output, Reference, Scene, Tool
+from tools.base import Arguments, Output, Scene, Source, Tool
 from tools.count_nuclei import CountOutput, plural
 from tools.segment import SegmentOutput
 from tools.units import area_um2, fraction, in_words, percent
@@ -19,9 +17,7 @@ from tools.units import area_um2, fraction, in_words, percent
 class MeasureArguments(Arguments):
     """What to measure."""
 
-    source: Annotated[Reference, Accepts("segment", "count_nuclei")] = Field(
-        description="Reference to the earlier call to work on."
-    )
+    source: Source
 
 
 class MeasureOutput(Output):

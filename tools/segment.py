@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -13,13 +13,13 @@ from models.backend import RegionBackend
 from models.backends import tissue_mask
 from tools.arrays import ArrayHandle
 from tools.base import (
-    Accepts,
     Arguments,
     Output,
+    Outside,
     QualityNote,
-    Reference,
     Scene,
     Tool,
+    Within,
     searched,
 )
 from tools.errors import ToolError, ToolFailure
@@ -33,14 +33,8 @@ class SegmentArguments(Arguments):
     """What to outline, and where."""
 
     target: str = Field(min_length=1, description="The structure, in words.")
-    within: Annotated[Reference | None, Accepts("segment")] = Field(
-        default=None,
-        description="Reference to an earlier call whose region restricts this one, "
-        'for example "$1".',
-    )
-    outside: Annotated[Reference | None, Accepts("segment")] = Field(
-        default=None, description="Reference to an earlier call whose region is excluded."
-    )
+    within: Within = None
+    outside: Outside = None
 
 
 class SegmentOutput(Output):

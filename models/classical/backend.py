@@ -25,8 +25,8 @@ from models.classical.nuclei import COARSEST_MPP, find_nuclei
 from models.classical.regions import RULES, Scene
 from models.classical.scale import Scale, enlarge_mask, image_scale, reduce_rgb
 from models.classical.stain import Float, StainProfile, estimate_profile
-from models.classical.tiling import Labels
 from models.classical.tissue import Mask, map_tissue
+from models.tiling import Labels
 
 T = TypeVar("T")
 

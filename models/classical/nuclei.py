@@ -18,7 +18,7 @@ from skimage.segmentation import expand_labels, relabel_sequential, watershed
 
 from models.classical.scale import Scale, reduce_rgb
 from models.classical.stain import Float, Rgb, StainProfile, separate
-from models.classical.tiling import Labels, Slices, stitch_instances
+from models.tiling import Labels, Slices, stitch_instances
 
 MIN_AREA = 8.0
 """Smallest nucleus, in µm²."""

@@ -19,8 +19,8 @@ from skimage.segmentation import expand_labels, relabel_sequential
 from torch.nn import functional
 
 from models.backend import ALL_NUCLEI, BackendInfo, Image, Nuclei, Quality
+from models.tiling import Labels, Slices, stitch_instances
 from models.vision.net import KINDS, STRIDE, FlowNet
-from models.vision.tiles import paste, tiles
 from models.vision.weights import WEIGHTS, inference_dtype, read_figures, read_weights
 
 _ASSUMED_MPP = 0.25
@@ -277,16 +277,17 @@ class FlowNuclei:
         scale = min(mpp, _MPP_RANGE[1]) / self.settings.mpp
         height, width = (max(8, round(side * scale)) for side in image.shape)
         rgb = resize(image.rgb, (height, width))
-        labels = np.zeros((height, width), np.int32)
         inside = np.full((height, width), -100.0, np.float32)
         kind = np.zeros((len(KINDS), height, width), np.float16)
-        count = 0
-        for tile in tiles((height, width), _CORE, _MARGIN):
-            window = (slice(tile.start[0], tile.stop[0]), slice(tile.start[1], tile.stop[1]))
+
+        def look(window: Slices) -> tuple[Labels, npt.NDArray[np.float32]]:
             maps = predict(self.net, rgb[window])
             np.maximum(inside[window], maps.inside, out=inside[window])
             kind[:, *window] = maps.kind
-            count = paste(labels, instances(maps, self.settings), tile, count)
+            found = instances(maps, self.settings)
+            return found, np.ones(int(found.max()), np.float32)  # confidences come from the whole
+
+        labels, _ = stitch_instances((height, width), _CORE, _MARGIN, look)
         return self._describe(
             enlarge(labels, inside, image.shape, self.settings.inside), labels, inside, kind
         )

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.plan import MAX_CALLS, Call, Turn, read_plan
+from agent.plan import Call, Turn, read_plan
 from agent.planners import rules_words
 from agent.planners.base import PlannerRequest
 from agent.planners.rules import MAX_CHARS, RulesPlanner, plan_by_rules
@@ -117,14 +117,14 @@ def test_a_decline_names_its_reason() -> None:
 def test_too_long_an_instruction_is_not_read_in_part() -> None:
     (call,) = plan_by_rules("count the nuclei " * MAX_CHARS)
     assert call["args"]["kind"] == "clarify"
-    assert str(MAX_CHARS) in call["args"]["text"]
+    assert "more than the rules planner reads" in call["args"]["text"]
 
 
 def test_more_calls_than_a_plan_holds() -> None:
     kinds = ", ".join(f"{a}{b} body" for a in "abcdef" for b in "uvwxyz")
     (call,) = plan_by_rules(f"segment {kinds}")
     assert call["args"]["kind"] == "clarify"
-    assert str(MAX_CALLS) in call["args"]["text"]
+    assert "more tool calls than one plan holds" in call["args"]["text"]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,11 @@
-"""The network, the folding of its norms, the tiling, and what turns maps into instances."""
+"""The network, the folding of its norms, and what turns maps into instances."""
 
 import numpy as np
-import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from models.vision.net import KINDS, FlowNet, fold_norms, plain_encoder
 from models.vision.nuclei import Maps, Settings, enlarge, instances, resize
-from models.vision.tiles import Tile, paste, tiles
 
 SETTINGS = Settings(mpp=0.4, inside=0.0, least=8, confidence=0.5)
 
@@ -86,35 +82,3 @@ def test_resize_leaves_an_image_of_the_right_size_alone():
     rgb = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     assert resize(rgb, (4, 4)) is rgb
     assert resize(rgb, (2, 8)).shape == (2, 8, 3)
-
-
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(8, 90), st.integers(0, 30))
-def test_cores_cover_every_pixel_once_and_lie_in_their_windows(height, width, core, margin):
-    seen = np.zeros((height, width), int)
-    for tile in tiles((height, width), core, margin):
-        for axis in (0, 1):
-            assert tile.start[axis] <= tile.core_start[axis] < tile.core_stop[axis]
-            assert tile.core_stop[axis] <= tile.stop[axis]
-            assert tile.stop[axis] - tile.start[axis] <= core + 2 * margin
-        seen[tile.core_start[0] : tile.core_stop[0], tile.core_start[1] : tile.core_stop[1]] += 1
-    assert (seen == 1).all()
-
-
-@pytest.mark.parametrize("core", [20, 33, 64])
-def test_tiles_stitch_back_to_the_same_instances(core):
-    labels = discs((10, 10, 5), (20, 32, 6), (33, 33, 6), (50, 20, 7), (55, 55, 5), (33, 50, 5))
-    canvas = np.zeros_like(labels)
-    count = 0
-    for tile in tiles(labels.shape, core, 16):
-        window = labels[tile.start[0] : tile.stop[0], tile.start[1] : tile.stop[1]]
-        count = paste(canvas, window, tile, count)
-    assert count == 6
-    pairs = {(int(a), int(b)) for a, b in zip(labels.ravel(), canvas.ravel(), strict=True)}
-    assert len(pairs) == 7  # one new number for each old one, and background
-
-
-def test_the_second_view_of_the_same_nucleus_is_dropped():
-    canvas = discs((32, 32, 6))
-    tile = Tile((0, 0), (64, 64), (0, 0), (64, 64))
-    assert paste(canvas, discs((32, 33, 6)), tile, 1) == 1
-    assert paste(canvas, discs((32, 48, 6)), tile, 1) == 2

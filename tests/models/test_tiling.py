@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
-from models.classical.tiling import Labels, Slices, centroids, stitch_instances, tiles
+from models.tiling import Labels, Slices, centroids, stitch_instances, tiles
 
 sizes = st.integers(1, 70)
 
