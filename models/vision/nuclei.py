@@ -127,7 +127,7 @@ def _predict_once(net: FlowNet, rgb: npt.NDArray[np.uint8]) -> Maps:
 
 
 def instances(maps: Maps, settings: Settings) -> npt.NDArray[np.int32]:
-    """Instances of one window, int32 (H, W): Cellpose's dynamics, holes filled.
+    """Instances 1..n of one window, int32 (H, W): Cellpose's dynamics, holes filled.
 
     Small ones and those that the network doubts are dropped.
     """
@@ -144,7 +144,8 @@ def instances(maps: Maps, settings: Settings) -> npt.NDArray[np.int32]:
     )
     kept = np.asarray(fill_holes_and_remove_small_masks(found, min_size=settings.least), np.int32)
     doubted = confidences(maps.inside, kept) < settings.confidence
-    return np.where(np.append(False, doubted)[kept], 0, kept)
+    trusted = np.where(np.append(False, doubted)[kept], 0, kept)
+    return np.asarray(relabel_sequential(trusted)[0], np.int32)
 
 
 def confidences(
