@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 NOTICE = "For research. Not a medical device."
 EXAMPLES = (
     "Count the nuclei inside the epidermis",
-    "What percentage of this is stroma?",
+    "What percentage of the tissue is dermis?",
     "Now box them",
 )
 Messages = list[dict[str, Any]]
