@@ -55,8 +55,8 @@ class CountOutput(Output):
         present: probability in 0..1 that the image has any such cell.
         count: number of instances.
         by_kind: number by type name.
-        searched_px, searched_um2: area in which they were counted: the region that `within` and
-            `outside` leave, else the tissue in the image.
+        searched_px, searched_um2: area in which they were counted: what `outside` leaves of the
+            region `within`, or of the tissue in the image where there is no `within`.
         density_per_mm2: count over the searched area; None where the mpp is not known.
         method: how they were found.
         quality: measured figure of this backend for this type, where there is one.
@@ -111,7 +111,7 @@ class CountNuclei(Tool[CountArguments, CountOutput]):
         kept_kinds = [found.kinds[number] if typed else ALL_NUCLEI for number in kept]
         kinds = tuple(sorted(set(kept_kinds)))
         index = {kind: number for number, kind in enumerate(kinds)}
-        area = int((tissue_mask(scene.image) if region is None else region).sum())
+        area = _searched_px(scene, region)
         return CountOutput(
             concept=concept,
             mask=scene.store.put(labels),
@@ -144,7 +144,7 @@ class CountNuclei(Tool[CountArguments, CountOutput]):
         verb = "was" if output.count == 1 else "were"
         text = f"{output.count:,} {noun} {verb} found{place}"
         if output.density_per_mm2 is not None:
-            of = "" if place else " of tissue"
+            of = "" if args.within else " of tissue"
             text += f", {output.density_per_mm2:,.0f} per mm²{of}"
         elif output.searched_um2 is None:
             text += " (no density: the pixel size of this image is not known; give --mpp)"
@@ -167,6 +167,14 @@ def _concept(cell_type: str | None) -> str | None:
         return ALL_NUCLEI
     concept = ontology.find(cell_type, "cell")
     return None if concept is None else concept.name
+
+
+def _searched_px(scene: Scene, region: npt.NDArray[np.bool_] | None) -> int:
+    """The density's denominator in px: the region given, else tissue; never the glass."""
+    if region is not None and "within" in scene.inputs:
+        return int(region.sum())
+    tissue = tissue_mask(scene.image)
+    return int((tissue if region is None else tissue & region).sum())
 
 
 def _mostly_inside(
