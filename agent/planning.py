@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.plan import Call, InvalidPlan, Plan, Turn, read_plan
 from agent.planners.base import Planner, PlannerRequest, PlannerUnavailable, Proposal
@@ -24,7 +24,7 @@ class Planned:
     proposals: tuple[Proposal, ...]
     error: str | None = None
     unavailable: bool = False
-    faults: tuple[str, ...] = field(default=())
+    faults: tuple[str, ...] = ()
 
     @property
     def calls(self) -> tuple[Call, ...]:
