@@ -1,0 +1,194 @@
+"""Examples: a thread, an instruction, and the plan that is right for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from importlib import resources
+from random import Random
+from typing import Any
+
+from models.ontology import normalise
+from models.planner.generate.drafts import Draft, mix, pick
+from models.planner.generate.entities import Mention
+from models.planner.generate.followups import FollowUps
+from models.planner.generate.grammar import language
+from models.planner.generate.intents import Intent, Scope
+from models.planner.generate.lexicons import lexicon
+from models.planner.generate.plans import Planned, plan
+from models.planner.generate.requests import Sampler
+from models.planner.generate.results import World
+from models.planner.generate.speech import Speaker
+from models.planner.generate.threads import Thread
+from models.planner.serialise import Call, Turn
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example.
+
+    Attributes:
+        id: unique within a seed.
+        instruction: what the user writes.
+        history: the earlier turns, as `models.planner.serialise` takes them.
+        plan: the right calls, every argument present.
+        tags: intent, language, register, noises.
+        frame: the id of the frame that the words come from.
+        group: names the examples that mean the same, where there are several.
+    """
+
+    id: str
+    instruction: str
+    history: Sequence[Turn]
+    plan: Sequence[Call]
+    tags: tuple[str, ...]
+    frame: str
+    group: str | None = None
+
+    def case(self) -> dict[str, Any]:
+        """The example as a line of the contract's case format."""
+        history = [
+            {"instruction": t.instruction, "calls": list(t.calls), "result": t.result}
+            for t in self.history
+        ]
+        case: dict[str, Any] = {
+            "id": self.id,
+            "instruction": self.instruction,
+            "history": history,
+            "expect": {"calls": [_accepted(call) for call in self.plan]},
+            "tags": [*self.tags, f"frame:{self.frame}"],
+        }
+        return case | ({"group": self.group} if self.group else {})
+
+
+def _accepted(call: Call) -> Call:
+    args = {name: value for name, value in call["args"].items() if value is not None}
+    return {"tool": call["tool"], "args": args}
+
+
+def examples(seed: int, n: int, paraphrases: int = 1) -> Iterator[Example]:
+    """`n` examples; the same for the same seed.
+
+    Args:
+        seed: of all chance.
+        n: how many.
+        paraphrases: how many wordings of each intent follow one another, as one group.
+    """
+    rng = Random(seed)  # noqa: S311 - no secret hangs on it
+    made = 0
+    while made < n:
+        maker = _Maker(rng)
+        thread, draft, planned = maker.draw()
+        group = f"g{seed}-{made}" if paraphrases > 1 else None
+        for _ in range(min(paraphrases, n - made)):
+            text, frame, tags = maker.speaker.say(draft)
+            if held_out(text):
+                continue
+            kind = ("thread",) if thread.turns else ()
+            tags = (f"intent:{draft.intent.name}", maker.code, *tags, *kind)
+            number = f"{seed}-{made}"
+            yield Example(number, text, thread.turns, planned.calls, tags, frame, group)
+            made += 1
+
+
+def held_out(instruction: str) -> bool:
+    """Whether an instruction is one of the hand-written test sets, which are never trained on.
+
+    `heldout.txt` has the hashes of their normalised instructions, so that nothing of them can
+    be read here.
+    """
+    return digest(instruction) in _held_out()
+
+
+def digest(instruction: str) -> str:
+    """The hash by which `heldout.txt` names an instruction."""
+    return sha256(words(instruction).encode()).hexdigest()[:16]
+
+
+def words(instruction: str) -> str:
+    """What two instructions share that differ in case, punctuation, spelling or number only."""
+    return normalise(re.sub(r"[^\w\s'’-]+", " ", instruction))
+
+
+@lru_cache(maxsize=1)
+def _held_out() -> frozenset[str]:
+    file = resources.files(__package__) / "heldout.txt"
+    return frozenset(file.read_text("ascii").split())
+
+
+class _Maker:
+    """One thread in one language, from its first turn to the instruction that is planned for."""
+
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
+        self.code = pick(rng, "language")
+        self.words = lexicon(self.code)
+        self.speaker = Speaker(rng, language(self.code), self.words)
+        self.thread = Thread(World("lung", 0.25 if rng.random() < 0.85 else None))
+
+    def draw(self) -> tuple[Thread, Draft, Planned]:
+        """The finished thread, and the draft of its next instruction with its plan."""
+        thread_mix = mix()["thread"]
+        earlier = 0
+        if self.rng.random() < thread_mix["share"]:
+            weights = thread_mix["turns"]
+            earlier = self.rng.choices(range(1, len(weights) + 1), weights)[0]
+        for _ in range(earlier):
+            draft, planned = self._turn(thread_mix["earlier_follow"])
+            text, _, _ = self.speaker.say(draft)
+            self.thread.add(self.rng, text, draft.intent, planned)
+        draft, planned = self._turn(thread_mix["follow"])
+        return self.thread, draft, planned
+
+    def _turn(self, follow: float) -> tuple[Draft, Planned]:
+        for _ in range(30):
+            draft = self._draft(follow)
+            planned = plan(draft.intent, self.thread.ledger)
+            if _sensible(draft.intent, planned, self.thread):
+                return draft, planned
+        raise RuntimeError("no sensible turn for this thread")  # the mix has nothing that fits
+
+    def _draft(self, follow: float) -> Draft:
+        sampler = Sampler(self.rng, self.words, regions=self.thread.regions)
+        if self.rng.random() < 0.85:
+            sampler.organ = self.thread.organ()
+        kind = pick(self.rng, "kind")
+        if kind == "clarify" and self.thread.known():
+            kind = "request"
+        if kind != "request":
+            return sampler.reply(kind)
+        if self.thread.known() and self.rng.random() < follow:
+            draft = FollowUps(self.thread, sampler).draw()
+            if draft is not None:
+                return draft
+        named = self.rng.random() < float(mix()["noise"]["organ"])
+        organ = self.words.organ(self.rng) if named else None
+        if organ is not None:
+            sampler.organ = organ.expected
+        draft = sampler.request()
+        if organ is None or draft.intent.organ or not draft.intent.wants:
+            return draft
+        return replace(draft, intent=replace(draft.intent, organ=organ))
+
+
+def _sensible(intent: Intent, planned: Planned, thread: Thread) -> bool:
+    """Whether someone would say this, and would mean one thing by it."""
+    if len(planned.calls) > _MAX_CALLS:
+        return False
+    named = [t for w in intent.wants if w.scopes == (Scope(),) for t in w.targets]
+    whole = intent.name == "follow.same.whole"
+    if not whole and any(isinstance(t, Mention) and thread.ambiguous(t) for t in named):
+        return False
+    again = [t for w in intent.wants if w.percent for t in w.targets if isinstance(t, Mention)]
+    if any(k.mention.target == t.target for t in again for k in thread.known()):
+        return False  # `segment` stated it: that is asked for by `result.percent`
+    # Nobody asks to outline anew what is outlined; a figure is asked for again.
+    repeated = intent.reply is None and planned.calls[0]["tool"] == "reply"
+    return not repeated or intent.name in _ASKED_AGAIN
+
+
+_MAX_CALLS = 10
+_ASKED_AGAIN = ("count.cell", "size.region", "tissue.ask", "tissue.is")

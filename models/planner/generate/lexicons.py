@@ -1,0 +1,221 @@
+"""The lexicons, read from files.
+
+Names, synonyms and presumed organs come from `models.ontology`; the files in `lexicon/` add what a
+speaker adds: short forms, nouns without plural, modifiers, idioms, rarer entities, translations.
+"""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from models.ontology import Concept, concepts, expected_organ, find, singular
+from models.planner.generate.entities import Idiom, Inventions, Kind, Lexicon, Mention, Organ
+from models.planner.generate.grammar import LANGUAGES, Noun, Template, plural_of
+
+_ADJECTIVE = ("ac", "ile", "ic", "al", "ar", "ous", "oid", "ed", "ive", "ary", "ian", "ine", "ant")
+_COMMON = 4.0
+"""How much more often what has translations is spoken of than the rest."""
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def lexicon(code: str) -> Lexicon:
+    """The lexicon of one of `grammar.LANGUAGES`, built once.
+
+    Raises:
+        ValueError: a file names a concept that the ontology does not have.
+    """
+    if code == "en":
+        return Lexicon(code, _english_entities(), _english_organs(), _idioms(), _inventions())
+    return Lexicon(code, _translated(code), _translated_organs(code))
+
+
+def _file(name: str) -> str:
+    return (resources.files(__package__) / "lexicon" / name).read_text("utf-8")
+
+
+@lru_cache(maxsize=1)
+def _english() -> dict[str, Any]:
+    return tomllib.loads(_file("english.toml"))
+
+
+@lru_cache(maxsize=2)
+def _rows(name: str) -> tuple[dict[str, str], ...]:
+    return tuple(csv.DictReader(_file(name).splitlines()))
+
+
+def _noun(name: str) -> Noun:
+    """The English noun for a singular name, in the number that it is used in."""
+    data = _english()
+    last = name.rpartition(" ")[2]
+    if last in data["mass"] or name in data["mass"]:
+        return Noun(name, name, "the", False)
+    if last in data["invariable"] or name in data["invariable"]:
+        return Noun(name, name, "the", True)
+    return Noun(data["plurals"].get(name) or plural_of(name), name, "the", True)
+
+
+def _mention(target: str | None, kind: Kind, organ: str | None, noun: Noun) -> Mention:
+    if target in ("nucleus", "cell"):
+        target = None
+    return Mention(target, kind, organ, noun)
+
+
+def _concept(name: str) -> Concept:
+    concept = find(name)
+    if concept is None:
+        raise ValueError(f"the ontology has no {name!r}, which the lexicon names")
+    return concept
+
+
+def _named(name: str, said: Noun | None = None) -> Mention:
+    """The mention of a cell or region by one of its names in the ontology."""
+    concept = _concept(name)
+    if concept.kind == "organ":
+        raise ValueError(f"{name!r} is an organ, and the lexicon has it as a cell or region")
+    return _mention(name, concept.kind, concept.presumes, said or _noun(name))
+
+
+def _inventions() -> Inventions:
+    data = _english()
+    coined = data["coined"]
+    return Inventions(
+        modifiers=data["modifiers"],
+        looks=coined["looks"],
+        heads={kind: [_noun(head) for head in coined[kind]] for kind in ("cell", "region")},
+        predicates=[
+            (said, _mention(name, "region", None, _noun(name)))
+            for said, name in data["predicate"].items()
+        ],
+        local=[_mention(head, "region", None, _noun(head)) for head in data["local"]["heads"]],
+    )
+
+
+def _idioms() -> list[Idiom]:
+    found = []
+    for entry in tomllib.loads(_file("idioms.toml"))["idiom"]:
+        targets = [_named(name) for name in entry["finds"]]
+        organ = entry.get("organ")
+        noun = Noun(organ, organ, "the", False) if organ else None
+        found.append(
+            Idiom(
+                say=tuple(map(Template, entry["say"])),
+                targets=tuple(targets),
+                boxes=entry.get("boxes", False),
+                measures=entry.get("measures", False),
+                organ=Organ(organ, noun, noun) if noun else None,
+            )
+        )
+    return found
+
+
+def _sayable(synonym: str) -> bool:
+    if synonym in _english()["unsaid"]:
+        return False
+    adjective = " " not in synonym and synonym.endswith(_ADJECTIVE)
+    return not adjective and singular(synonym.rpartition(" ")[2]) == synonym.rpartition(" ")[2]
+
+
+_ABBREVIATIONS = frozenset(
+    [
+        "til",
+        "stil",
+        "iel",
+        "wbc",
+        "pmn",
+        "caf",
+        "smc",
+        "nk",
+        "tls",
+        "hev",
+        "rbc",
+        "dcis",
+        "lcis",
+        "idc",
+        "ilc",
+        "scc",
+        "bcc",
+        "hcc",
+        "rcc",
+        "gbm",
+        "lvi",
+        "pni",
+        "tdlu",
+        "dej",
+        "ecm",
+        "pct",
+        "dct",
+        "nft",
+        "fdc",
+        "mgc",
+        "hgpin",
+        "nrbc",
+    ]
+)
+
+
+def _written(name: str) -> str:
+    """Proper names and abbreviations as people write them; the rest in lower case."""
+    words = [w.upper() if w in _ABBREVIATIONS and w != "til" else w for w in name.split(" ")]
+    return " ".join("TIL" if w == "til" else w for w in words)
+
+
+def _english_entities() -> list[tuple[Mention, float]]:
+    common = {row["concept"] for row in _rows("translations.csv")}
+    found: list[tuple[Mention, float]] = []
+    for concept in concepts():
+        if concept.kind == "organ":
+            continue
+        names = [n for n in (concept.name, *concept.synonyms) if n == concept.name or _sayable(n)]
+        names = [n for n in names if n == concept.name or n not in _english()["unsaid"]]
+        for place, name in enumerate(names):
+            said = _written(name)
+            weight = _COMMON if name in common else 1.0 if place == 0 else 0.4
+            mention = _mention(said, concept.kind, concept.presumes, _noun(said))
+            found.append((mention, weight))
+    for kind in ("cell", "region"):
+        for name, organ in _english()["more"][kind].items():
+            found.append((_mention(name, kind, organ or None, _noun(name)), 1.0))
+    for said, name in _english()["slang"].items():
+        found.append((_named(name, Noun(said, said, "the", True)), 1.0))
+    return found
+
+
+def _foreign_noun(row: dict[str, str], code: str) -> Noun:
+    said = row[code]
+    article, text = said.split("'", 1) if said[:2] in ("l'", "L'") else said.split(" ", 1)
+    plural = row["es"].startswith(("los ", "las "))
+    return Noun(text, text, f"{article}'" if said[1] == "'" else article, plural)
+
+
+def _translated(code: str) -> list[tuple[Mention, float]]:
+    rows = _rows("translations.csv")
+    return [(_named(row["concept"], _foreign_noun(row, code)), 1.0) for row in rows]
+
+
+def _english_organs() -> list[Organ]:
+    unsaid = _english()["unsaid"]
+    found = []
+    for concept in concepts("organ"):
+        if concept.name in unsaid:
+            continue
+        expected = str(expected_organ(concept))
+        adjectives = [s for s in concept.synonyms if s.endswith(_ADJECTIVE) and s not in unsaid]
+        nouns = [concept.name, *(s for s in concept.synonyms if s not in (*adjectives, *unsaid))]
+        for place, name in enumerate(nouns):
+            if place == 0 or place < 3:
+                noun = Noun(name, name, "the", False)
+                options = [name, *(adjectives if place == 0 else [])]
+                found += [Organ(expected, noun, Noun(a, a, "the", False)) for a in options]
+    return found
+
+
+def _translated_organs(code: str) -> list[Organ]:
+    found = []
+    for row in _rows("organs.csv"):
+        noun = _foreign_noun(row, code)
+        found.append(Organ(str(expected_organ(_concept(row["concept"]))), noun, noun))
+    return found

@@ -1,0 +1,118 @@
+"""What came out of a turn, made up: plausible figures in the lines that planners see.
+
+The wording is that of the tools' `line` methods (layers above this one); a test holds the two
+together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from models.planner.serialise import Call
+
+_PLURALS = (("nucleus", "nuclei"), ("sis", "ses"), ("y", "ies"))
+
+
+def plural(noun: str, count: int) -> str:
+    """An English noun for a count, as `count_nuclei` words it."""
+    if count == 1:
+        return noun
+    for ending, many in _PLURALS:
+        if noun.endswith(ending):
+            return noun[: len(noun) - len(ending)] + many
+    return noun if noun.endswith("s") else f"{noun}s"
+
+
+def tissue_line(label: str | None, probability: float) -> str:
+    """As `classify_tissue` words it."""
+    return f"{label or 'tissue not known'} {probability:.2f}"
+
+
+def segment_line(target: str, present: float, fraction: float | None) -> str:
+    """As `segment` words it; `fraction` of the tissue in 0..1."""
+    text = f"{target}: present {present:.2f}"
+    return text if fraction is None else f"{text}, {fraction * 100:.0f}% of the tissue"
+
+
+def count_line(cell_type: str | None, count: int, density: float | None) -> str:
+    """As `count_nuclei` words it; `density` per mm²."""
+    text = f"{count} {plural(cell_type or 'nucleus', count)}"
+    return text if density is None else f"{text}, {density:.1f}/mm2"
+
+
+def boxes_line(count: int) -> str:
+    """As `extract_boxes` words it."""
+    return f"{count} {'box' if count == 1 else 'boxes'}"
+
+
+def measure_line(um2: float | None, pixels: int, mean_um2: float | None) -> str:
+    """As `measure` words it: areas in µm² (None without a pixel size) and px."""
+    text = f"area {_area(um2, pixels)}"
+    return text if mean_um2 is None else f"{text}, mean area {mean_um2:.1f} µm²"
+
+
+def _area(um2: float | None, pixels: int) -> str:
+    if um2 is None:
+        return f"{pixels:,} px"
+    if um2 >= 1e8:
+        return f"{um2 / 1e6:,.0f} mm²"
+    if um2 >= 10_000:
+        return f"{um2 / 1e6:.3g} mm²"
+    return f"{um2:,.0f} µm²"
+
+
+def count_in(line: str) -> int | None:
+    """The count that a `count_nuclei` line states, or None."""
+    match = re.match(r"(\d+) ", line)
+    return int(match[1]) if match else None
+
+
+_MISSING = ("outside vocabulary", "no input")
+"""How the line of a call ends that gave nothing: what refers to it can't run."""
+
+
+@dataclass
+class World:
+    """The made-up image behind a thread.
+
+    Attributes:
+        organ: what the tissue check finds.
+        mpp: pixel size in µm, None where it is not known (then there are no densities).
+    """
+
+    organ: str
+    mpp: float | None
+
+    def line(self, rng: Random, call: Call, sources: Sequence[str] = ()) -> str:
+        """The result line of one call; `sources` are the lines of the calls that it refers to."""
+        args = call["args"]
+        counted = count_in(sources[0]) if sources else None
+        if any(line.endswith(_MISSING) for line in sources):
+            return f"{call['tool']}: no input"
+        match call["tool"]:
+            case "classify_tissue":
+                if rng.random() < 0.15:
+                    return tissue_line(None, rng.uniform(0.2, 0.6))
+                label = args["expected"] or self.organ
+                return tissue_line(label, rng.uniform(0.55, 0.99))
+            case "segment":
+                if rng.random() < 0.06:
+                    return "segment: outside vocabulary"
+                return segment_line(args["target"], rng.uniform(0.6, 1.0), rng.betavariate(1.2, 3))
+            case "count_nuclei":
+                if rng.random() < 0.04:
+                    return "count_nuclei: outside vocabulary"
+                count = int(10 ** rng.uniform(0, 3.3))
+                return count_line(
+                    args["cell_type"], count, self.mpp and count / rng.uniform(0.1, 1.5)
+                )
+            case "extract_boxes":
+                return boxes_line(counted or int(10 ** rng.uniform(0, 2.2)))
+            case "measure":
+                pixels = int(10 ** rng.uniform(3, 6.5))
+                um2 = self.mpp and pixels * self.mpp**2
+                return measure_line(um2, pixels, rng.uniform(20, 180) if counted and um2 else None)
+        return str(args["text"])

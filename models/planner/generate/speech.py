@@ -1,0 +1,266 @@
+"""From a draft to what the user writes: clauses, places, politeness, and how people type."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from models.planner.generate.drafts import Draft, Part, mix, nouns, pick
+from models.planner.generate.entities import Kind, Lexicon, Organ
+from models.planner.generate.grammar import Language
+from models.planner.generate.intents import Known, Scope
+from models.planner.generate.noise import american_to_british, careless, named, typos
+
+_STYLES = {
+    "plain": ("do", "do", "ask"),
+    "polite": ("do", "ask"),
+    "terse": ("terse",),
+    "dictated": ("do", "ask"),
+    "chatty": ("do", "ask"),
+    "foreign": ("do",),
+}
+_SHOUTED = 0.05
+"""How often someone who chats has the caps lock on."""
+_NAMES = ("Meyer", "Rossi", "Puig", "Dubois", "Silva", "Novak", "Chen", "Okafor")
+
+
+@dataclass
+class Speaker:
+    """Says drafts in one language.
+
+    Attributes:
+        rng: the source of chance.
+        language: grammar and frames.
+        words: the lexicon, for what is mentioned beside the point.
+    """
+
+    rng: Random
+    language: Language
+    words: Lexicon
+
+    def say(self, draft: Draft) -> tuple[str, str, tuple[str, ...]]:
+        """The instruction, the id of its (first) frame, and tags for the register and noises."""
+        register = pick(self.rng, "register")
+        tags = [register]
+        text, frame, style = self._clauses(draft, register)
+        if draft.intent.reply is None:
+            if "do" in style:
+                text = self._wrapped(text, register)
+            text = self._surrounded(text, draft, tags)
+        elif draft.intent.reply.kind == "decline" and self._chance("background"):
+            text = f"{self._frame('filler.background', {})[0]} {_capital(text)}"
+        text = self._typed(text, register, draft, tags)
+        return text, frame, tuple(tags)
+
+    def _chance(self, name: str) -> bool:
+        return self.rng.random() < float(mix()["noise"][name])
+
+    def _frame(
+        self, section: str, slots: dict[str, Any], need: tuple[str, ...] = ()
+    ) -> tuple[str, str]:
+        return self.language.say(self.rng, section, _Extras(self.rng, self.words, slots), need)
+
+    def _clauses(self, draft: Draft, register: str) -> tuple[str, str, str]:
+        organ = None if draft.organ_said else draft.intent.organ
+        fronted = organ is not None and (len(draft.parts) > 1 or self.rng.random() < 0.5)
+        placed = None if fronted else organ
+        styles = _STYLES[register]
+        style = "do" if len(draft.parts) > 1 or draft.parts[0].tail else self.rng.choice(styles)
+        said = [self._clause(part, style, placed) for part in draft.parts]
+        texts, frame = [text for text, _ in said], said[0][1]
+        if ".do#" not in frame:
+            style = "ask"  # not an imperative that can be wrapped
+        if draft.parts[0].section == "tissue.is" and len(texts) > 1:
+            first, _ = self._frame("tissue.is.ask", dict(draft.parts[0].slots))
+            text, style = f"{first} {_capital(self._joined(texts[1:]))}", "ask"
+        else:
+            text = self._joined(texts)
+        if style == "do" and draft.intent.wants and self._chance("negate"):
+            text, style = self._negated(text, draft), "ask"
+        if fronted and organ is not None:
+            text, _ = self._frame("front.organ", _organ_slots(organ) | {"do": text})
+            style = "ask"
+        return text, frame, style
+
+    def _clause(self, part: Part, style: str, organ: Organ | None) -> tuple[str, str]:
+        slots = dict(part.slots)
+        if "ordinal" in slots:
+            slots["ordinal"] = self._frame(f"ordinals.{slots['ordinal']}", {})[0]
+        scope = part.scope
+        need = ("where",) if scope != Scope() else ()
+        plain_in = scope.within is not None and scope.outside is None and scope.around is None
+        fronted = style == "do" and plain_in and not part.pronoun and self.rng.random() < 0.12
+        where = "" if fronted else self._where(scope, part.pronoun)
+        in_organ = self._frame("where.organ", _organ_slots(organ))[0] if organ else ""
+        slots["where"] = where + in_organ
+        text, frame = self._worded(part, style, slots, need)
+        if in_organ not in text:
+            text += in_organ
+        if part.tail:
+            text += self._frame(f"tail.{part.tail}", slots)[0]
+        if fronted and scope.within is not None:
+            text, _ = self._frame("front.in", {"r": nouns(scope.within), "do": text})
+            frame = frame.replace(".do#", ".front#")
+        return text, frame
+
+    def _worded(
+        self, part: Part, style: str, slots: dict[str, Any], need: tuple[str, ...]
+    ) -> tuple[str, str]:
+        if part.words is not None:
+            words = part.words.render(self.rng, self.language, slots)
+            return words, f"{self.language.code}:{part.section}"
+        try:
+            return self._frame(f"{part.section}.{style}", slots, need)
+        except KeyError:  # a follow-up: it has no styles
+            return self._frame(part.section, slots, need)
+
+    def _where(self, scope: Scope, pronoun: bool) -> str:
+        if pronoun:
+            thing = scope.within or scope.outside
+            many = isinstance(thing, Known) and thing.mention.noun.plural
+            name = ("" if scope.within else "not") + ("them" if many else "it")
+            return self._frame(f"where.{name}", {})[0]
+        if scope.within is not None and scope.outside is not None:
+            slots = {"r": nouns(scope.within), "q": nouns(scope.outside)}
+            return self._frame("where.both", slots)[0]
+        if scope.within is not None and scope.around is not None:
+            slots = {"r": nouns(scope.within), "q": nouns(scope.around)}
+            return self._frame("where.nested", slots)[0]
+        if scope.within is not None:
+            return self._frame("where.in", {"r": nouns(scope.within)})[0]
+        if scope.outside is not None:
+            return self._frame("where.out", {"r": nouns(scope.outside)})[0]
+        return ""
+
+    def _joined(self, texts: list[str]) -> str:
+        if len(texts) == 1:
+            return texts[0]
+        section = "join.and" if len(texts) == 2 else "join.three"
+        return self._frame(section, dict(zip("abc", texts, strict=False)))[0]
+
+    def _negated(self, text: str, draft: Draft) -> str:
+        named = {m.target for want in draft.intent.wants for m in want.mentions()}
+        kind: Kind = next((m.kind for want in draft.intent.wants for m in want.mentions()), "cell")
+        other = self.words.mention(self.rng, kind, plain=True)
+        if other.target in named or other.target is None:
+            return text
+        return self._frame("negate.do", {"y": (other.noun,), "do": text})[0]
+
+    def _wrapped(self, text: str, register: str) -> str:
+        if self.rng.random() < float(mix()["noise"]["mixed"]) and self.language.code == "en":
+            return self._frame("filler.no_first", {"do": text})[0]
+        if register == "foreign":
+            return self._frame("wrap.foreign", {"do": text})[0]
+        if register in ("polite", "chatty") or self.rng.random() < 0.25:
+            return self._frame("wrap.do", {"do": text})[0]
+        return text
+
+    def _surrounded(self, text: str, draft: Draft, tags: list[str]) -> str:
+        """The text with what else people write around a request."""
+        if draft.intent.wants and self._chance("mixed") and not text.endswith("?"):
+            tags.append("mixed")
+            text = text.rstrip(".") + self._frame("filler.also_no", {})[0]
+        if self._chance("background"):
+            tags.append("background")
+            count = 1 + (self.rng.random() < 0.35) + (self.rng.random() < 0.15)
+            drawn = (self._frame("filler.background", {}) for _ in range(count))
+            said = " ".join({frame: words for words, frame in drawn}.values())
+            if self.rng.random() < 0.75:
+                text = f"{said} {_capital(text)}"
+            else:
+                text = f"{_closed(text)} {said}"
+        if self._chance("injection"):
+            tags.append("injection")
+            if self.rng.random() < 0.5:
+                text = self._frame("filler.injection", {})[0] + _capital(text)
+            else:
+                text = _closed(text) + self._frame("filler.injection_tail", {})[0]
+        return text
+
+    def _typed(self, text: str, register: str, draft: Draft, tags: list[str]) -> str:
+        """Punctuation, capitals, fillers, spelling."""
+        rng, code = self.rng, self.language.code
+        if register in ("chatty", "dictated") and rng.random() < 0.6:
+            text = f"{self._frame('filler.lead', {})[0]} {_uncapital(text)}"
+        if register in ("chatty", "terse") and rng.random() < 0.25 and not text.endswith("?"):
+            text = f"{text.rstrip('.')} {self._frame('filler.tail', {})[0]}"
+        if code == "en":
+            text = re.sub(r"\b([aA]) (?=[aeioAEIO][a-z])", r"\1n ", text)
+            text = named(rng, text)
+            if self._chance("british"):
+                text = american_to_british(text)
+        if code in ("fr", "ca"):
+            text = re.sub(r"\b([Dd])e (?=[aeiouéèêàò])", r"\1'", text)
+        if register in ("terse", "chatty", "dictated") and self._chance("careless"):
+            text = careless(text, code)
+        verbatim = any(m.verbatim for want in draft.intent.wants for m in want.mentions())
+        if not verbatim and self._chance("typos"):
+            tags.append("typos")
+            text = typos(rng, text)
+        return _finished(rng, text, register)
+
+
+class _Extras(dict[str, Any]):
+    """Figures, names and things beside the point, made up when a frame asks for them."""
+
+    def __init__(self, rng: Random, words: Lexicon, slots: dict[str, Any]) -> None:
+        super().__init__(slots)
+        self._rng, self._words = rng, words
+
+    def __missing__(self, name: str) -> Any:
+        rng = self._rng
+        match name:
+            case "age":
+                return str(rng.randint(19, 91))
+            case "mm":
+                return str(rng.randint(12, 140))
+            case "n":
+                return str(rng.randint(2, 9))
+            case "year":
+                return str(rng.randint(2004, 2025))
+            case "block":
+                return f"{rng.choice('ABC')}{rng.randint(1, 9)}"
+            case "name":
+                return rng.choice(_NAMES)
+            case "o":
+                return (self._words.organ(rng).noun,)
+            case "a":
+                return (self._words.organ(rng).adjective,)
+            case "x" | "y":
+                kind: Kind = "cell" if rng.random() < 0.5 else "region"
+                return (self._words.mention(rng, kind, countable=True, plain=True).noun,)
+        raise KeyError(name)
+
+
+def _organ_slots(organ: Organ) -> dict[str, Any]:
+    return {"o": (organ.noun,), "a": (organ.adjective,)}
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _closed(text: str) -> str:
+    """`text` with a full stop, unless it ends in a mark of its own."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _uncapital(text: str) -> str:
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _finished(rng: Random, text: str, register: str) -> str:
+    text = " ".join(text.split()).replace(" ,", ",").replace(" ?", "?")
+    if register == "dictated":
+        return re.sub(r"[.,;:!?¿¡]+(?=\s|$)|[¿¡]", "", text).lower()
+    if register == "terse":
+        return text.lower() if rng.random() < 0.3 else text
+    if register == "chatty" and rng.random() < _SHOUTED:
+        return text.upper()
+    if register in ("plain", "polite") or rng.random() < 0.4:
+        text = re.sub(r"([.?!] )([a-zà-ÿ])", lambda m: m[1] + m[2].upper(), _capital(text))
+        if text[-1].isalnum() or text[-1] in ")%":
+            text += "." if rng.random() < 0.75 else ""
+    return text
