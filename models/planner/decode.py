@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +14,12 @@ import numpy.typing as npt
 import torch
 from llguidance import LLMatcher, LLTokenizer
 from safetensors import safe_open
-from tokenizers import Tokenizer
 from transformers import DynamicCache, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from models.planner.base import converted_base
 from models.planner.fetch import GGUF_NAME, GGUF_SHA256, file_sha256
-from models.planner.grammar import PlanState, line_pattern
+from models.planner.grammar import PlanState, write_plan
 from models.planner.serialise import (
     TEMPLATE,
     Call,
@@ -28,6 +28,7 @@ from models.planner.serialise import (
     prompt_text,
     thread_text,
 )
+from models.planner.tokens import PlanTokenizer
 
 ADAPTER = Path(__file__).with_name("adapter.safetensors")
 LORA_SCALE = 48 / 24
@@ -125,12 +126,18 @@ def _merge(model: LlamaForCausalLM, adapter: Path) -> None:
 class Decoder:
     """The loaded planner model. Calls keep no state; several threads may share one."""
 
-    def __init__(self, base: Path | None = None, adapter: Path | None = ADAPTER) -> None:
+    def __init__(
+        self,
+        base: Path | None = None,
+        adapter: Path | None = ADAPTER,
+        examples: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Load the model.
 
         Args:
             base: a converted base; by default the cached one, converted first where needed.
             adapter: the LoRA adapter to merge, None for none.
+            examples: threads and plans that stand before every prompt. The model reads them once.
 
         Raises:
             BaseModelMissing: no base model on this machine.
@@ -138,17 +145,22 @@ class Decoder:
         base = base or converted_base()
         self.model = load_model(base, adapter)
         tokenizer_file = base / "tokenizer.json"
-        self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        self.tokenizer.encode_special_tokens = True  # a user's "<|im_end|>" is plain text
-        vocabulary = self.tokenizer.get_vocab()
-        self._open, self._end = vocabulary["<|im_start|>"], vocabulary["<|im_end|>"]
+        self.tokenizer = PlanTokenizer(tokenizer_file)
         self._grammar_tokens = LLTokenizer(
-            tokenizer_file.read_text(encoding="utf-8"), eos_token=self._end
+            tokenizer_file.read_text(encoding="utf-8"), eos_token=self.tokenizer.end
         )
+        after = self.tokenizer.inner.encode("\n").ids
+        self._static = [
+            token
+            for thread, plan in examples
+            for token in (*self.tokenizer.example(thread, plan)[0], *after)
+        ]
+        self._static_cache: DynamicCache | None = None
         self.info = {
             "base": f"{GGUF_NAME} sha256:{GGUF_SHA256}",
             "adapter": f"sha256:{file_sha256(adapter)}" if adapter else "none",
             "template": TEMPLATE,
+            "tokenizer": f"sha256:{file_sha256(tokenizer_file)}",
         }
 
     def plan(
@@ -169,21 +181,16 @@ class Decoder:
             PlanSyntaxError: unconstrained, and what came out is not a plan.
         """
         thread, ids = self._fit(history, instruction)
-        results = [
-            turn.result
-            for turn in history
-            if not any(call["tool"] == "reply" for call in turn.calls)
-        ]
         state = PlanState.after(history)
         first = state.number
         with _one_thread(), torch.inference_mode():
-            text = self._write_lines(ids, state, results) if constrained else self._write_any(ids)
-        return Decoded(parse_plan(text, first, results), text, prompt_text(thread))
+            text = self._write_lines(ids, state) if constrained else self._write_any(ids)
+        return Decoded(parse_plan(text, first, state.results), text, prompt_text(thread))
 
     def _fit(self, history: Sequence[Turn], instruction: str) -> tuple[str, list[int]]:
         for first in range(len(history) + 1):
             thread = thread_text(history, instruction, first)
-            ids = self._prompt_ids(thread)
+            ids = self.tokenizer.prompt(thread)
             if len(ids) <= MAX_PROMPT_TOKENS:
                 return thread, ids
         raise PromptTooLong(
@@ -191,26 +198,32 @@ class Decoder:
             f"the local planner reads at most {MAX_PROMPT_TOKENS}"
         )
 
-    def _prompt_ids(self, thread: str) -> list[int]:
-        def plain(text: str) -> list[int]:
-            return list(self.tokenizer.encode(text).ids)
+    def _primed(self) -> DynamicCache:
+        """A cache in which the model has read the examples, and nothing else.
 
-        user, assistant = plain(f"user\n{thread}"), plain("assistant\n")
-        return [self._open, *user, self._end, *plain("\n"), self._open, *assistant]
+        Only what never changes is kept: how a prompt is cut into passes shows in the last digits
+        of its scores, so a cache that depended on earlier plans would make plans depend on them.
+        """
+        if self._static_cache is None:
+            self._static_cache = DynamicCache(config=self.model.config)
+            if self._static:
+                self._scores(self._static, self._static_cache)
+        return copy.deepcopy(self._static_cache)
 
-    def _write_lines(self, ids: list[int], state: PlanState, results: Sequence[str]) -> str:
+    def _write_lines(self, ids: list[int], state: PlanState) -> str:
         """Lines of valid plan, one grammar a line, until the model ends at a line's end."""
-        cache, lines = DynamicCache(config=self.model.config), list[str]()
-        while state.left:
-            matcher = LLMatcher(
-                self._grammar_tokens, LLMatcher.grammar_from_regex(line_pattern(state))
-            )
-            line, ids = self._write_line(ids, cache, matcher)
-            lines.append(line.rstrip("\n"))
-            state.add(parse_plan(lines[-1], state.number, results)[0])
-            if not line.endswith("\n"):
-                break
-        return "\n".join(lines)
+        cache, pending = self._primed(), ids
+
+        def write_line(pattern: str, lines: Sequence[str]) -> str:
+            nonlocal cache, pending
+            if not lines:  # the first line, also where it is written anew
+                cache, pending = self._primed(), ids
+            grammar = LLMatcher.grammar_from_regex(pattern)
+            matcher = LLMatcher(self._grammar_tokens, grammar)
+            line, pending = self._write_line(pending, cache, matcher)
+            return line
+
+        return write_plan(state, write_line)
 
     def _write_line(
         self, pending: list[int], cache: DynamicCache, matcher: LLMatcher
@@ -229,7 +242,7 @@ class Decoder:
             allowed = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
             scores[np.unpackbits(allowed, bitorder="little")[: scores.size] == 0] = -np.inf
             token = int(scores.argmax())
-            if token == self._end:
+            if token == self.tokenizer.end:
                 break
             matcher.consume_token(token)
             written.append(token)
@@ -240,10 +253,10 @@ class Decoder:
 
     def _write_any(self, pending: list[int]) -> str:
         """Whatever the bare model writes."""
-        cache, written = DynamicCache(config=self.model.config), list[int]()
+        cache, written = self._primed(), list[int]()
         while len(written) < MAX_FREE_TOKENS:
             token = int(self._scores(pending, cache).argmax())
-            if token == self._end:
+            if token == self.tokenizer.end:
                 break
             written.append(token)
             pending = [token]

@@ -1,20 +1,26 @@
 """What the next plan line may be, as a regular expression built from the thread's state.
 
-A line is regular, so one expression a line is enough for every rule of the contract: the line's
-number is fixed, references are the numbers of earlier calls that fit, a reply stands alone. The
-decoder asks for a new expression after each finished line.
+A line is regular, so one expression a line is enough for the contract's rules of form: the line's
+number is fixed, references are the numbers of earlier calls that fit, a reply stands alone, a
+tissue check comes first. `write_plan` asks for a new expression after each finished line; who
+writes the lines, the embedded model or one behind an endpoint, is not its concern.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from models.ontology import normalise
 from models.planner.replies import REPLIES
-from models.planner.serialise import TEXT, Call, Turn
+from models.planner.serialise import TEXT, Call, Turn, parse_plan
 
 MAX_CALLS = 12
 """The most calls in one plan."""
+
+WriteLine = Callable[[str, Sequence[str]], str]
+"""Gets the expression of the next line and the plan's lines before it, and writes that line, with a
+line break at its end where another line is to follow."""
 
 
 @dataclass
@@ -25,31 +31,43 @@ class PlanState:
         number: the thread number of the next call.
         regions: numbers of `segment` calls, in order.
         sources: numbers of `segment` and `count_nuclei` calls, in order.
-        has_result: whether the thread has a result line that an answer can quote.
+        results: the result lines that an answer can quote: of turns in which tools ran.
         left: how many more calls this plan may have.
         fresh: whether the plan has no call yet.
+        checked: what the thread's tissue checks expected, in normal form; None for "which is it?".
+        tissue: whether the next line may be a tissue check.
     """
 
     number: int = 1
     regions: list[int] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
-    has_result: bool = False
+    results: list[str] = field(default_factory=list)
     left: int = MAX_CALLS
     fresh: bool = True
+    checked: set[str | None] = field(default_factory=set)
+    tissue: bool = True
 
     @classmethod
     def after(cls, history: Sequence[Turn]) -> PlanState:
         """The state in which the plan for the turn after `history` begins."""
-        state = cls(has_result=any(turn.result.strip() for turn in history))
+        state = cls()
         for turn in history:
+            if turn.result.strip() and all(call["tool"] != "reply" for call in turn.calls):
+                state.results.append(turn.result)
             for call in turn.calls:
                 state._count(call)
+                if call["tool"] == "classify_tissue":
+                    state.checked.add(_expected(call))
         return state
+
+    def repeats(self, call: Call) -> bool:
+        """Whether `call` is a tissue check that the thread already has (the contract's rule 6)."""
+        return call["tool"] == "classify_tissue" and _expected(call) in self.checked
 
     def add(self, call: Call) -> None:
         """Take in a call of this plan. After a reply, the plan is over."""
         self._count(call)
-        self.fresh = False
+        self.fresh = self.tissue = False
         self.left = 0 if call["tool"] == "reply" else self.left - 1
 
     def _count(self, call: Call) -> None:
@@ -60,6 +78,32 @@ class PlanState:
         self.number += 1
 
 
+def write_plan(state: PlanState, write_line: WriteLine) -> str:
+    """The lines of a valid plan, each written by `write_line`, joined by line breaks.
+
+    A tissue check that the thread already has is written anew with all tissue checks forbidden. To
+    forbid its words alone would not do: a model that writes greedily is then led past them, to
+    "liver tissue" in place of "liver".
+
+    Args:
+        state: where the plan begins; it is at the plan's end afterwards.
+        write_line: must keep to the expression.
+    """
+    lines: list[str] = []
+    while state.left:
+        line = write_line(line_pattern(state), lines)
+        text = line.removesuffix("\n")
+        (call,) = parse_plan(text, state.number, state.results)
+        if state.repeats(call):
+            state.tissue = False
+            continue
+        lines.append(text)
+        state.add(call)
+        if text == line:
+            break
+    return "\n".join(lines)
+
+
 def line_pattern(state: PlanState) -> str:
     """The regular expression (no anchors) of every valid next line in `state`.
 
@@ -67,17 +111,20 @@ def line_pattern(state: PlanState) -> str:
     """
     more = r"\n?" if state.left > 1 else ""
     scope = _scope(state.regions)
-    calls = [
-        rf"tissue ({TEXT}|\?)",
-        rf"segment {TEXT}{scope}",
-        rf"count ({TEXT}|\*){scope}",
-    ]
+    calls = [rf"segment {TEXT}{scope}", rf"count ({TEXT}|\*){scope}"]
+    if state.tissue:
+        calls.append(rf"tissue ({TEXT}|\?)")
     if state.sources:
         calls.append(rf"(boxes|measure) {_reference(state.sources)}")
     choices = [rf"({'|'.join(calls)}){more}"]
     if state.fresh:
         choices.append(_reply(state))
     return rf"\${state.number} ({'|'.join(choices)})"
+
+
+def _expected(call: Call) -> str | None:
+    expected = call["args"].get("expected")
+    return None if expected is None else normalise(expected)
 
 
 def _reference(numbers: Sequence[int]) -> str:
@@ -93,6 +140,6 @@ def _scope(regions: Sequence[int]) -> str:
 def _reply(state: PlanState) -> str:
     kinds = []
     for kind, reasons in REPLIES.items():
-        usable = [reason for reason in reasons if reason != "result" or state.has_result]
+        usable = [reason for reason in reasons if reason != "result" or state.results]
         kinds.append(rf"{kind} ({'|'.join(usable)})")
     return rf"reply ({'|'.join(kinds)})"
