@@ -6,7 +6,7 @@ have already applied `within` and `outside`; what is composed here refers to the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.figures import unsupported
@@ -17,14 +17,17 @@ from tools.registry import TOOLS
 from tools.units import percent
 
 WITHHELD = "(A sentence was withheld here: it held a figure that no tool measured.)"
+Phrase = Callable[[Sequence[str], Any], str]
+"""Words findings anew, given the facts that their figures come from."""
 _FAULTS = frozenset({"internal", "timeout", "worker_lost", "bad_input"})
 
 
-def compose(state: Mapping[str, Any]) -> dict[str, Any]:
+def compose(state: Mapping[str, Any], phrase: Phrase | None = None) -> dict[str, Any]:
     """The answer of a turn.
 
     Args:
         state: the graph's state (`agent.graph.State`), its calls finished or not to be run.
+        phrase: words what was found anew; None leaves it as the tools say it.
 
     Returns:
         `status`, `text`, `tissue`, `masks`, `boxes`, `measurements` as the contract's
@@ -36,17 +39,15 @@ def compose(state: Mapping[str, Any]) -> dict[str, Any]:
     reply = plan.reply()
     if reply is not None:
         kinds = {"clarify": "clarify", "decline": "declined", "answer": "answered"}
-        facts = [_facts(result) for result in state.get("results", {}).values()]
-        said = [turn["result"] for turn in state.get("history", [])]
-        text = WITHHELD if unsupported(reply.args["text"], [facts, said]) else reply.args["text"]
-        return _answer(kinds[reply.args["kind"]], text)
+        text = reply.args["text"]
+        return _answer(kinds[reply.args["kind"]], text if _may_be_said(text, state) else WITHHELD)
     if state.get("declined"):
         return _answer("declined", "Stopped, as you said no. Nothing was measured.")
     check = state["results"].get("check", {})
     if check.get("error"):
         why = check["error"]["message"]
         return _answer("failed", f"The image could not be checked, so nothing was measured: {why}")
-    return _measured(plan, state["results"])
+    return _measured(plan, state["results"], phrase)
 
 
 def needs_confirmation(question: str, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +55,16 @@ def needs_confirmation(question: str, state: Mapping[str, Any]) -> dict[str, Any
     answer = _answer("needs_confirmation", question)
     plan = Plan.model_validate(state["plan"])
     answer["tissue"] = _tissue(plan.numbered(), state.get("results", {}))
-    return answer
+    return noted(answer, state)
+
+
+def noted(answer: dict[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    """`answer`, which says so where another planner planned it than was asked."""
+    instead = state.get("instead")
+    if instead is None:
+        return answer
+    note = f"(Planned by {instead['name']} in its place – {instead['reason']}.)"
+    return {**answer, "text": f"{answer['text']} {note}"}
 
 
 def failure(fault: str) -> dict[str, Any]:
@@ -88,6 +98,18 @@ def names_of(calls: Mapping[str, Call], results: Mapping[str, dict[str, Any]]) -
     }
 
 
+def _may_be_said(text: str, state: Mapping[str, Any]) -> bool:
+    """Whether a reply's figures are the thread's own, or plain arithmetic on two of them."""
+    results = list(state.get("results", {}).values())
+    said = [turn["result"] for turn in state.get("history", [])]
+    operands: list[dict[str, float]] = []
+    for result in results:
+        figures = _figures(result["output"] or {})
+        kinds = figures.pop("by_kind", {})
+        operands += [figures, *({"count": count} for count in kinds.values())]
+    return not unsupported(text, [[_facts(result) for result in results], said], operands)
+
+
 def _answer(status: str, text: str) -> dict[str, Any]:
     return {
         "status": status,
@@ -108,7 +130,9 @@ def _unplanned(state: Mapping[str, Any]) -> str:
     )
 
 
-def _measured(plan: Plan, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _measured(
+    plan: Plan, results: Mapping[str, dict[str, Any]], phrase: Phrase | None
+) -> dict[str, Any]:
     calls = plan.numbered()
     used = {source for call in plan.calls for source in references(call).values()}
     rank = {ref: (call.tool == "classify_tissue", ref in used) for ref, call in calls.items()}
@@ -119,8 +143,12 @@ def _measured(plan: Plan, results: Mapping[str, dict[str, Any]]) -> dict[str, An
     share = _share(calls, results)
     if share is not None:
         sentences.insert(1, share.pop("text"))
-    sentences.append(_methods(calls, results, names))
-    answer = _answer(_status(calls, results), " ".join(text for text in sentences if text))
+    status, found = _status(calls, results), [text for text in sentences if text]
+    if phrase and status == "completed":
+        text = phrase(found, [[_facts(results[ref]) for ref in calls], share, names])
+    else:
+        text = " ".join(found)
+    answer = _answer(status, f"{text} {_methods(calls, results, names)}".strip())
     answer["tissue"] = _tissue(calls, results)
     for ref, call in calls.items():
         output = results[ref]["output"]

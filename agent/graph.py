@@ -19,12 +19,15 @@ from typing import Annotated, Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 
-from agent.compose import compose, result_line
+from agent.compose import compose, noted, result_line
 from agent.guard import CHECK, checked, open_doubt
+from agent.phrase import Phraser, phrase
 from agent.plan import Call, Plan, Turn, ready, references
 from agent.planners.base import Planner
 from agent.planning import plan_once
-from agent.trace import FORMAT, Recorder, environment
+from agent.record.provenance import environment, shipped_weights
+from agent.record.trace import FORMAT, Recorder
+from models import ontology
 from tools.arrays import ArrayStore
 from tools.errors import ToolError
 from tools.execute import CallRequest, CallResult, ImageHandle, digest_of, failed
@@ -45,6 +48,7 @@ class State(TypedDict, total=False):
         history: finished turns; one that the user stopped is none.
         results: `CallResult` by reference, of all turns.
         instruction, plan, planning_error, planner_missing: this turn's.
+        instead: who planned this turn in place of the planner that was asked (`Proposal.instead`).
         confirmed: the doubts that the user has waved through in this thread.
         declined: whether the user said no to this turn's doubt.
         answer: what `compose` made of this turn.
@@ -57,6 +61,7 @@ class State(TypedDict, total=False):
     plan: dict[str, Any] | None
     planning_error: str | None
     planner_missing: bool
+    instead: dict[str, str] | None
     confirmed: list[str]
     declined: bool
     answer: dict[str, Any] | None
@@ -79,6 +84,7 @@ class Workshop:
         planner, runtime, store: who plans, where calls run, where arrays are.
         recorder: this turn's trace.
         backends: the backends of each tool, in order of preference.
+        phraser: words the answers, where a language model is to.
     """
 
     planner: Planner
@@ -86,6 +92,7 @@ class Workshop:
     store: ArrayStore
     recorder: Recorder
     backends: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_BACKENDS))
+    phraser: Phraser | None = None
 
 
 def build(shop: Workshop, checkpointer: Any) -> Any:
@@ -118,7 +125,7 @@ class _Nodes:
         shop, record = self.shop, self.shop.recorder
         history = [Turn.model_validate(turn) for turn in state.get("history", [])]
         if not record.started:
-            record.write("run.start", _header(shop, state), environment=environment())
+            record.write("run.start", _header(shop, state))
         record.write("plan.start", {"instruction": state["instruction"]})
         began = time.perf_counter()
         planned = plan_once(shop.planner, state["instruction"], history)
@@ -130,6 +137,7 @@ class _Nodes:
                 "faults": list(planned.faults),
                 "plan": plan,
                 "error": planned.error,
+                "unavailable": planned.unavailable,
             },
             seconds=time.perf_counter() - began,
         )
@@ -137,6 +145,7 @@ class _Nodes:
             "plan": plan,
             "planning_error": planned.error,
             "planner_missing": planned.unavailable,
+            "instead": planned.proposals[-1].instead if planned.proposals else None,
             "declined": False,
             "answer": None,
         }
@@ -179,10 +188,11 @@ class _Nodes:
     def compose(self, state: State) -> State:
         record = self.shop.recorder
         record.write("compose.start", {"results": sorted(state.get("results", {}))})
-        answer = compose(state)
-        record.write("compose.end", {"answer": answer})
-        record.write("run.end", {"status": answer["status"]})
-        update: State = {"answer": answer}
+        answer = self._composed(state)
+        shown = noted(answer, state)
+        record.write("compose.end", {"answer": shown})
+        record.write("run.end", {"status": shown["status"]})
+        update: State = {"answer": shown}
         if state["plan"] is not None and not state.get("declined") and not _unchecked(state):
             turn = Turn(
                 instruction=state["instruction"],
@@ -191,6 +201,15 @@ class _Nodes:
             )
             update["history"] = [*state.get("history", []), turn.model_dump(mode="json")]
         return update
+
+    def _composed(self, state: State) -> dict[str, Any]:
+        phraser, record = self.shop.phraser, self.shop.recorder
+        if phraser is None:
+            return compose(state)
+        return compose(
+            state,
+            lambda found, facts: phrase(phraser, state["instruction"], found, facts, record),
+        )
 
     def _run(self, request: CallRequest, error: ToolError | None = None) -> dict[str, Any]:
         record = self.shop.recorder
@@ -294,6 +313,10 @@ def _header(shop: Workshop, state: State) -> dict[str, Any]:
         "planner": {"name": shop.planner.name, **shop.planner.info()},
         "tools": {"schema": schema_digest(), **{name: t.version for name, t in TOOLS.items()}},
         "backends": {name: list(names) for name, names in shop.backends.items()},
+        "phraser": shop.phraser.info() if shop.phraser else None,
+        "weights": shipped_weights(),
+        "ontology": ontology.digest(),
+        "environment": environment(shop.runtime.name),
     }
 
 

@@ -6,25 +6,36 @@ from agent.planners.base import Planner
 from tools.errors import BadInput
 
 NAMES = ("local", "rules", "openai")
+BASELINES = ("base", "local-unconstrained")
+"""What `local` is held against: without our adapter, and without the grammar."""
 
 
 def load(name: str) -> Planner:
     """The planner of that name.
 
+    `FIRST,SECOND` is the first one, and the second wherever the first gives no plan.
+
     Raises:
         BadInput: there is none.
         PlannerUnavailable: its model is not there, or its endpoint is not configured.
     """
+    first, comma, second = name.partition(",")
+    if comma:
+        from agent.planners.fallback import FallbackPlanner
+
+        return FallbackPlanner(load(first), load(second))
     if name == "rules":
         from agent.planners.rules import RulesPlanner
 
         return RulesPlanner()
-    if name == "local":
+    if name in ("local", *BASELINES):
         from agent.planners.local import LocalPlanner
 
-        return LocalPlanner()
+        constrained = name != "local-unconstrained"
+        return LocalPlanner(name, adapted=name != "base", constrained=constrained)
     if name == "openai":
-        from agent.planners.openai import OpenAIPlanner
+        from agent.planners.openai import from_environment
 
-        return OpenAIPlanner.from_environment()
-    raise BadInput(f"there is no planner {name!r}; choose one of: {', '.join(NAMES)}")
+        return from_environment()
+    known = ", ".join((*NAMES, *BASELINES))
+    raise BadInput(f"there is no planner {name!r}; choose one of: {known}")

@@ -31,12 +31,15 @@ class Proposal(BaseModel):
     Attributes:
         raw: its output, for `agent.plan.read_plan`.
         prompt: exactly what the model was given, where there is a model; recorded in the trace.
+        instead: where another planner wrote it than was asked: its name and `info()`, and the
+            `reason`.
     """
 
     model_config = ConfigDict(frozen=True)
 
     raw: str
     prompt: str | None = None
+    instead: dict[str, str] | None = None
 
 
 class Planner(Protocol):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from agent.planners.base import PlannerRequest, PlannerUnavailable, Proposal
+from agent.planners.serialised import plain_turns, proposal_of
 from models.planner.fetch import BaseModelMissing, converted_folder, ensure_base
-from models.planner.serialise import Call, Turn
+from models.planner.fewshot import EXAMPLES
+from models.planner.serialise import PlanSyntaxError
 
 if TYPE_CHECKING:
     from models.planner.decode import Decoder
@@ -29,15 +30,24 @@ class LocalPlanner:
     was not trained to read them.
     """
 
-    name = "local"
     repairs = False
 
-    def __init__(self) -> None:
+    def __init__(
+        self, name: str = "local", *, adapted: bool = True, constrained: bool = True
+    ) -> None:
         """Check that the base model is there; it is loaded at the first proposal.
+
+        Args:
+            name: what it is called in traces.
+            adapted: with our adapter; else the bare base model, which is shown examples.
+            constrained: allow only valid plans. Off, to measure what that is worth: what the model
+                writes may then be none.
 
         Raises:
             PlannerUnavailable: the base model is not on this machine.
         """
+        self.name = name
+        self._adapted, self._constrained = adapted, constrained
         try:
             if not converted_folder().is_dir():
                 ensure_base(fetch=False)
@@ -49,13 +59,14 @@ class LocalPlanner:
         from models.planner.decode import Decoder  # seconds of imports, only where it plans
 
         try:
-            return Decoder()
+            return Decoder() if self._adapted else Decoder(adapter=None, examples=EXAMPLES)
         except BaseModelMissing as missing:
             raise PlannerUnavailable(str(missing)) from missing
 
     def info(self) -> dict[str, str]:
-        """The hashes of the base model and the adapter, and the prompt form's name."""
-        return dict(self._decoder.info)
+        """The hashes of base model and adapter, the prompt form's name, how text is decoded."""
+        decoding = "greedy, within the grammar" if self._constrained else "greedy"
+        return {**self._decoder.info, "decoding": decoding}
 
     def propose(self, request: PlannerRequest) -> Proposal:
         """Plan for `request.instruction` in the light of its history.
@@ -70,23 +81,19 @@ class LocalPlanner:
 
         if _other_script(request.instruction):
             return _ask_back(OTHER_SCRIPT)
-        history = [
-            Turn(turn.instruction, [call.model_dump() for call in turn.calls], turn.result)
-            for turn in request.history
-        ]
         try:
-            decoded = self._decoder.plan(history, request.instruction)
+            decoded = self._decoder.plan(
+                plain_turns(request), request.instruction, constrained=self._constrained
+            )
         except PromptTooLong as too_long:
             return _ask_back(f"I can't read that: {too_long}. Please say it more briefly.")
-        return Proposal(raw=_json(decoded.calls), prompt=decoded.prompt)
-
-
-def _json(calls: list[Call]) -> str:
-    return json.dumps({"calls": calls}, ensure_ascii=False)
+        except PlanSyntaxError as wrong:
+            return Proposal(raw=str(wrong))
+        return proposal_of(decoded.calls, decoded.prompt)
 
 
 def _ask_back(text: str) -> Proposal:
-    return Proposal(raw=_json([{"tool": "reply", "args": {"kind": "clarify", "text": text}}]))
+    return proposal_of([{"tool": "reply", "args": {"kind": "clarify", "text": text}}])
 
 
 def _other_script(text: str) -> bool:

@@ -118,6 +118,31 @@ def test_every_figure_of_an_answer_is_in_its_results() -> None:
     assert unsupported(answer(*results)["text"], list(results)) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("That is 10 fewer.", True),
+        ("They are 75% of them, 70 in all.", True),
+        ("That is 12 fewer.", False),
+        ("They are 60% of them.", False),
+    ],
+)
+def test_a_reply_may_reckon_with_the_threads_figures(text: str, shown: bool) -> None:
+    some = {**COUNT, "count": 30, "by_kind": {"nucleus": 30}}
+    reply = {"tool": "reply", "args": {"kind": "answer", "text": text}}
+    got = compose(
+        {
+            "plan": {"calls": [reply], "first": 3},
+            "results": {
+                "$1": result("count_nuclei", {}, COUNT),
+                "$2": result("count_nuclei", {}, some),
+            },
+            "history": [],
+        }
+    )
+    assert got["text"] == (text if shown else WITHHELD)
+
+
 def test_without_a_plan_the_answer_is_a_failure_that_says_why() -> None:
     got = compose({"plan": None, "planning_error": "no JSON", "planner_missing": False})
     assert got["status"] == "failed"

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.plan import Turn, read_plan
+from agent.plan import InvalidPlan, Turn, read_plan, validate
+from agent.planners import load
 from agent.planners.base import PlannerRequest, PlannerUnavailable
 from agent.planners.local import LocalPlanner
 from models.planner import fetch
 from models.planner.decode import ADAPTER, Decoded, PromptTooLong
+from models.planner.fewshot import EXAMPLES
+from models.planner.serialise import PlanSyntaxError, parse_plan
 from models.planner.serialise import Turn as PlainTurn
 
 MEASURE = {"tool": "measure", "args": {"source": "$1"}}
@@ -24,9 +27,15 @@ class FakeDecoder:
 
     def __init__(self) -> None:
         self.shown: list[tuple[list[PlainTurn], str]] = []
+        self.constrained: list[bool] = []
 
-    def plan(self, history: list[PlainTurn], instruction: str) -> Decoded:
+    def plan(
+        self, history: list[PlainTurn], instruction: str, *, constrained: bool = True
+    ) -> Decoded:
         self.shown.append((history, instruction))
+        self.constrained.append(constrained)
+        if not constrained:
+            raise PlanSyntaxError("not a plan line with number 1: 'banana'")
         if len(instruction) > 100:
             raise PromptTooLong("the instruction is 5000 tokens long; at most 2048 are read")
         return Decoded([MEASURE], "$2 measure $1", "the prompt")
@@ -49,7 +58,25 @@ def test_a_request_goes_to_the_model_and_its_plan_comes_back(planner: LocalPlann
     assert proposal.prompt == "the prompt"
     decoder: FakeDecoder = planner.__dict__["_decoder"]
     assert decoder.shown == [([PlainTurn("tumor", [SEGMENT], "present")], "how big?")]
-    assert planner.info() == FakeDecoder.info
+    assert decoder.constrained == [True]
+    assert planner.info() == {**FakeDecoder.info, "decoding": "greedy, within the grammar"}
+
+
+def test_without_the_grammar_what_is_no_plan_is_a_fault(planner: LocalPlanner) -> None:
+    bare = load("local-unconstrained")
+    bare.__dict__["_decoder"] = FakeDecoder()
+    assert (bare.name, bare.info()["decoding"]) == ("local-unconstrained", "greedy")
+    with pytest.raises(InvalidPlan, match="no JSON list of calls"):
+        read_plan(bare.propose(PlannerRequest(instruction="count")).raw)
+
+
+def test_the_examples_of_the_bare_base_are_valid_plans() -> None:
+    for thread, plan in EXAMPLES:
+        *earlier, _asked = thread.split("\n")
+        shown = [line for line in earlier if line.startswith("$")]
+        calls = parse_plan("\n".join([*shown, plan]), 1)
+        producers = [call["tool"] for call in calls[: len(shown)]]
+        assert validate(calls[len(shown) :], producers)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jsonschema
@@ -16,94 +12,37 @@ import pytest
 
 from agent.plan import InvalidPlan, Turn, read_plan
 from agent.planners.base import PlannerRequest, PlannerUnavailable
-from agent.planners.openai import OpenAIPlanner
+from agent.planners.openai import OpenAIPlanner, from_environment
+from agent.planners.openai_endpoint import Endpoint
+from agent.planners.openai_lines import LinesPlanner
 from agent.planners.openai_prompt import plan_schema
 from agent.planning import plan_once
+from tests.agent.served import KEY, Answer, Served, chat_answer, json_answer, refusal
+from tools.errors import BadInput
 from tools.registry import openai_tools
 
-KEY = "sk-test-0123456789-secret"
 SEGMENT = {"tool": "segment", "args": {"target": "gland", "within": None, "outside": None}}
 PLAN = {"calls": [SEGMENT, {"tool": "extract_boxes", "args": {"source": "$1"}}]}
 ASK = PlannerRequest(instruction="Box every gland.")
-
-Answer = tuple[int, dict[str, str], bytes]
-Behaviour = Callable[[dict[str, Any]], Answer | None]
-
-
-def json_answer(status: int, body: Any, **headers: str) -> Answer:
-    return status, {"content-type": "application/json", **headers}, json.dumps(body).encode()
+WHOLE_ENVIRONMENT = {
+    "OPENAI_API_KEY": KEY,
+    "HISTOPILOT_OPENAI_MODEL": "llama-70b",
+    "OPENAI_BASE_URL": "http://user:pass@127.0.0.1:8000/v1",
+}
 
 
-def completion(content: Any, tool_calls: Any = None) -> Answer:
-    message = {"role": "assistant", "content": content, "tool_calls": tool_calls}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
-    body = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-    return json_answer(200, body)
+def planner_at(served: Served, **options: Any) -> OpenAIPlanner:
+    return OpenAIPlanner(served.endpoint(**options))
 
 
-def refusal(message: str, status: int = 400) -> Answer:
-    return json_answer(status, {"error": {"message": message, "type": "invalid_request_error"}})
-
-
-@dataclass
-class Endpoint:
-    """A server that answers request after request as `behaviours` say, the last one for ever."""
-
-    url: str = ""
-    behaviours: list[Behaviour] = field(default_factory=list)
-    seen: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-
-    def planner(self, retries: int = 2, timeout_s: float = 20.0) -> OpenAIPlanner:
-        return OpenAIPlanner(KEY, "m", self.url, timeout_s=timeout_s, retries=retries)
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    state = Endpoint()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            state.seen.append(body)
-            state.keys.append(self.headers["authorization"])
-            behave = state.behaviours[min(len(state.seen), len(state.behaviours)) - 1]
-            answer = behave(body)
-            if answer is None:  # hang up without a word
-                self.close_connection = True
-                return
-            status, headers, content = answer
-            try:
-                self.send_response(status)
-                for name, value in {**headers, "content-length": str(len(content))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-            except ConnectionError:
-                pass  # the client gave up first, as a time-out test wants
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_a_plan_comes_as_one_strict_json_object(endpoint: Endpoint) -> None:
-    endpoint.behaviours = [lambda _: completion(json.dumps(PLAN))]
+def test_a_plan_comes_as_one_strict_json_object(served: Served) -> None:
+    served.behaviours = [lambda _: chat_answer(json.dumps(PLAN))]
     history = (
         Turn(instruction='Segment "it"\n= $9', calls=(SEGMENT,), result="41% of the tissue"),  # type: ignore[arg-type]
     )
-    proposal = endpoint.planner().propose(ASK.model_copy(update={"history": history}))
+    proposal = planner_at(served).propose(ASK.model_copy(update={"history": history}))
     assert read_plan(proposal.raw).calls[1].args == {"source": "$1"}
-    (body,) = endpoint.seen
+    (body,) = served.seen
     asked = body["response_format"]["json_schema"]
     assert asked["strict"] is True
     assert asked["schema"] == plan_schema(openai_tools())
@@ -115,8 +54,8 @@ def test_a_plan_comes_as_one_strict_json_object(endpoint: Endpoint) -> None:
     assert thread["next_reference"] == "$2"
     assert thread["thread"][0]["calls"]["$1"]["args"]["target"] == "gland"
     assert proposal.prompt is not None
-    assert json.loads(proposal.prompt) == {"form": "json_schema", "messages": body["messages"]}
-    assert endpoint.keys == [f"Bearer {KEY}"]
+    assert json.loads(proposal.prompt) == {"form": "json", "messages": body["messages"]}
+    assert served.keys == [f"Bearer {KEY}"]
 
 
 def test_the_schema_takes_plans_and_nothing_else() -> None:
@@ -130,7 +69,7 @@ def test_the_schema_takes_plans_and_nothing_else() -> None:
     assert "minLength" not in json.dumps(schema)
 
 
-def test_tool_calls_where_response_format_is_refused(endpoint: Endpoint) -> None:
+def test_tool_calls_where_response_format_is_refused(served: Served) -> None:
     def behave(body: dict[str, Any]) -> Answer:
         if "response_format" in body:
             return refusal("unexpected keyword: response_format")
@@ -142,41 +81,41 @@ def test_tool_calls_where_response_format_is_refused(endpoint: Endpoint) -> None
             }
             for i, call in enumerate(PLAN["calls"])
         ]
-        return completion(None, calls)
+        return chat_answer(None, calls)
 
-    endpoint.behaviours = [behave]
-    planner = endpoint.planner()
+    served.behaviours = [behave]
+    planner = planner_at(served)
     assert read_plan(planner.propose(ASK).raw).numbered().keys() == {"$1", "$2"}
-    assert len(endpoint.seen) == 2
+    assert len(served.seen) == 2
     planner.propose(ASK)
-    assert len(endpoint.seen) == 3, "what the endpoint takes is remembered"
-    assert [tool["function"]["name"] for tool in endpoint.seen[2]["tools"]] == [
+    assert len(served.seen) == 3, "what the endpoint takes is remembered"
+    assert [tool["function"]["name"] for tool in served.seen[2]["tools"]] == [
         tool["function"]["name"] for tool in openai_tools()
     ]
 
 
-def test_plain_text_where_tools_are_refused_too(endpoint: Endpoint) -> None:
+def test_plain_text_where_tools_are_refused_too(served: Served) -> None:
     def behave(body: dict[str, Any]) -> Answer:
         for word in ("response_format", "tools", "temperature"):
             if word in body:
                 return refusal(f"{word} is not supported", 422)
-        return completion(f"Here you are:\n```json\n{json.dumps(PLAN)}\n```")
+        return chat_answer(f"Here you are:\n```json\n{json.dumps(PLAN)}\n```")
 
-    endpoint.behaviours = [behave]
-    planned = plan_once(endpoint.planner(), ASK.instruction)
+    served.behaviours = [behave]
+    planned = plan_once(planner_at(served), ASK.instruction)
     assert [call.tool for call in planned.calls] == ["segment", "extract_boxes"]
-    assert endpoint.seen[-1].keys() == {"model", "messages"}
-    assert "one JSON object" in endpoint.seen[-1]["messages"][0]["content"]
+    assert served.seen[-1].keys() == {"model", "messages"}
+    assert "one JSON object" in served.seen[-1]["messages"][0]["content"]
 
 
-def test_garbage_is_shown_back_once(endpoint: Endpoint) -> None:
-    endpoint.behaviours = [
-        lambda _: completion('{"calls": [{"tool": "measure", "args": {"source": "$4"}}]}'),
-        lambda _: completion(json.dumps(PLAN)),
+def test_garbage_is_shown_back_once(served: Served) -> None:
+    served.behaviours = [
+        lambda _: chat_answer('{"calls": [{"tool": "measure", "args": {"source": "$4"}}]}'),
+        lambda _: chat_answer(json.dumps(PLAN)),
     ]
-    planned = plan_once(endpoint.planner(), ASK.instruction)
+    planned = plan_once(planner_at(served), ASK.instruction)
     assert planned.plan is not None
-    first, second = (body["messages"] for body in endpoint.seen)
+    first, second = (body["messages"] for body in served.seen)
     assert second[:-1] == first
     assert "which is not an earlier call" in second[-1]["content"]
 
@@ -197,10 +136,10 @@ def test_garbage_is_shown_back_once(endpoint: Endpoint) -> None:
     ],
 )
 def test_a_model_that_writes_no_plan_is_a_fault_of_the_plan(
-    endpoint: Endpoint, content: Any, tool_calls: Any
+    served: Served, content: Any, tool_calls: Any
 ) -> None:
-    endpoint.behaviours = [lambda _: completion(content, tool_calls)]
-    proposal = endpoint.planner().propose(ASK)
+    served.behaviours = [lambda _: chat_answer(content, tool_calls)]
+    proposal = planner_at(served).propose(ASK)
     with pytest.raises(InvalidPlan):
         read_plan(proposal.raw)
 
@@ -216,17 +155,17 @@ def test_a_model_that_writes_no_plan_is_a_fault_of_the_plan(
         (200, {"content-type": "application/json"}, b"null"),
     ],
 )
-def test_a_server_that_is_no_endpoint(endpoint: Endpoint, answer: Answer) -> None:
-    endpoint.behaviours = [lambda _: answer]
+def test_a_server_that_is_no_endpoint(served: Served, answer: Answer) -> None:
+    served.behaviours = [lambda _: answer]
     with pytest.raises(PlannerUnavailable, match=r"chat completion|can't be read"):
-        endpoint.planner().propose(ASK)
+        planner_at(served).propose(ASK)
 
 
-def test_a_rate_limit_is_waited_out(endpoint: Endpoint) -> None:
+def test_a_rate_limit_is_waited_out(served: Served) -> None:
     busy = json_answer(429, {"error": {"message": "slow down"}}, **{"retry-after-ms": "5"})
-    endpoint.behaviours = [lambda _: busy, lambda _: completion(json.dumps(PLAN))]
-    assert read_plan(endpoint.planner().propose(ASK).raw)
-    assert len(endpoint.seen) == 2
+    served.behaviours = [lambda _: busy, lambda _: chat_answer(json.dumps(PLAN))]
+    assert read_plan(planner_at(served).propose(ASK).raw)
+    assert len(served.seen) == 2
 
 
 @pytest.mark.parametrize(
@@ -240,53 +179,71 @@ def test_a_rate_limit_is_waited_out(endpoint: Endpoint) -> None:
     ],
 )
 def test_only_transient_errors_are_tried_again(
-    endpoint: Endpoint, status: int, tries: int, says: str, caplog: pytest.LogCaptureFixture
+    served: Served, status: int, tries: int, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     body = {"error": {"message": f"overloaded\nkey {KEY}"}}
-    endpoint.behaviours = [lambda _: json_answer(status, body, **{"retry-after-ms": "5"})]
+    served.behaviours = [lambda _: json_answer(status, body, **{"retry-after-ms": "5"})]
     with pytest.raises(PlannerUnavailable, match=says) as caught:
-        endpoint.planner().propose(ASK)
-    assert len(endpoint.seen) == tries
+        planner_at(served).propose(ASK)
+    assert len(served.seen) == tries
     assert "\n" not in str(caught.value)
     assert KEY not in str(caught.value) + caplog.text
 
 
-def test_a_server_that_hangs_up(endpoint: Endpoint) -> None:
-    endpoint.behaviours = [lambda _: None]
+def test_a_server_that_hangs_up(served: Served) -> None:
+    served.behaviours = [lambda _: None]
     with pytest.raises(PlannerUnavailable, match="can't be reached"):
-        endpoint.planner(retries=1).propose(ASK)
-    assert len(endpoint.seen) == 2
+        planner_at(served, retries=1).propose(ASK)
+    assert len(served.seen) == 2
 
 
-def test_a_slow_server_runs_into_the_time_out(endpoint: Endpoint) -> None:
+def test_a_slow_server_runs_into_the_time_out(served: Served) -> None:
     def slow(_: dict[str, Any]) -> Answer:
         time.sleep(0.6)
-        return completion(json.dumps(PLAN))
+        return chat_answer(json.dumps(PLAN))
 
-    endpoint.behaviours = [slow]
+    served.behaviours = [slow]
     started = time.monotonic()
     with pytest.raises(PlannerUnavailable, match=r"no answer within 0\.2 s, 1 times"):
-        endpoint.planner(retries=0, timeout_s=0.2).propose(ASK)
+        planner_at(served, retries=0, timeout_s=0.2).propose(ASK)
     assert time.monotonic() - started < 5
 
 
-def test_nobody_listens(endpoint: Endpoint) -> None:
-    planner = OpenAIPlanner(KEY, "m", "http://127.0.0.1:9/v1", retries=0)
+def test_nobody_listens() -> None:
+    planner = OpenAIPlanner(Endpoint(KEY, "m", "http://127.0.0.1:9/v1", retries=0))
     with pytest.raises(PlannerUnavailable, match=r"127\.0\.0\.1:9/v1 can't be reached"):
         planner.propose(ASK)
 
 
+def test_a_server_that_hangs_up_in_the_middle(served: Served) -> None:
+    torn = (200, {"content-type": "application/json", "content-length": "900"}, b'{"choices": [')
+    served.behaviours = [lambda _: torn, lambda _: chat_answer(json.dumps(PLAN))]
+    assert read_plan(planner_at(served, timeout_s=1.0).propose(ASK).raw)
+    assert len(served.seen) == 2
+
+
 def test_the_environment_configures_it() -> None:
-    whole = {
-        "OPENAI_API_KEY": KEY,
-        "HISTOPILOT_OPENAI_MODEL": "llama-70b",
-        "OPENAI_BASE_URL": "http://user:pass@127.0.0.1:8000/v1",
-    }
-    info = OpenAIPlanner.from_environment(whole).info()
+    info = from_environment(WHOLE_ENVIRONMENT).info()
     assert info["endpoint"] == "http://127.0.0.1:8000/v1"
     assert info["model"] == "llama-70b"
     assert KEY not in json.dumps(info)
     for name in ("OPENAI_API_KEY", "HISTOPILOT_OPENAI_MODEL"):
         with pytest.raises(PlannerUnavailable, match=name):
-            OpenAIPlanner.from_environment({**whole, name: ""})
+            from_environment({**WHOLE_ENVIRONMENT, name: ""})
+
+
+def test_a_form_that_the_user_chose_is_the_only_one(served: Served) -> None:
+    served.behaviours = [lambda _: refusal("tools are not supported")]
+    chosen = {
+        **WHOLE_ENVIRONMENT,
+        "OPENAI_BASE_URL": served.url,
+        "HISTOPILOT_OPENAI_FORMAT": "tools",
+    }
+    with pytest.raises(PlannerUnavailable, match="tools are not supported"):
+        from_environment(chosen).propose(ASK)
+    assert [body.keys() & {"tools", "response_format"} for body in served.seen] == [{"tools"}]
+    lines = from_environment({**chosen, "HISTOPILOT_OPENAI_FORMAT": "lines"})
+    assert isinstance(lines, LinesPlanner)
+    with pytest.raises(BadInput, match="one of json, tools, text, lines, auto, not 'yaml'"):
+        from_environment({**chosen, "HISTOPILOT_OPENAI_FORMAT": "yaml"})
