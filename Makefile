@@ -21,6 +21,7 @@ test: .venv/ok
 
 bench: .venv/ok
 	$(BIN)/python -m eval speed
+	$(BIN)/python -m eval.index_speed
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

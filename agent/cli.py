@@ -11,16 +11,16 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from agent.models_cli import catalogue
+from agent.record.cli import replay, traces
+from agent.shell import AsJson, complain, shown_errors
 from tools.errors import BadInput
 
-log = logging.getLogger(__name__)
 app = typer.Typer(
     name="histopilot",
     help="Ask an H&E image a question in words; get a mask, boxes and a measured answer.\n\n"
@@ -29,19 +29,28 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-traces = typer.Typer(help="Look at traces.", no_args_is_help=True)
 app.add_typer(traces, name="trace")
-catalogue = typer.Typer(help="See and fetch models.", no_args_is_help=True)
+app.command()(replay)
 app.add_typer(catalogue, name="models")
 
-PlannerName = Annotated[str, typer.Option("--planner", help="local, rules or openai.")]
+PlannerName = Annotated[
+    str,
+    typer.Option(
+        "--planner", help="local, rules or openai; FIRST,SECOND: the second where the first fails."
+    ),
+]
+PhraseModel = Annotated[
+    str | None,
+    typer.Option(
+        "--phrase", metavar="MODEL", help="Let this model at OPENAI_BASE_URL word the answer."
+    ),
+]
 RuntimeName = Annotated[str, typer.Option("--runtime", help="local or ray.")]
 Backends = Annotated[
     list[str] | None,
     typer.Option("--backend", help="TOOL=NAME, e.g. count_nuclei=classical; may be repeated."),
 ]
 Mpp = Annotated[float | None, typer.Option("--mpp", help="µm per pixel; wins over the file's own.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 _UsageError: Any = typer.BadParameter.__base__
@@ -66,6 +75,7 @@ def ask(
     planner: PlannerName = "local",
     runtime: RuntimeName = "local",
     backend: Backends = None,
+    phrase: PhraseModel = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer one instruction about one image.
@@ -79,7 +89,7 @@ def ask(
         image, instruction = _image_and_instruction(words, thread)
         source = commands.Source(image, mpp, _box(region), level)
         job = commands.Job(source, instruction, out, thread, yes)
-        means = commands.Means(planner, runtime, tuple(backend or ()))
+        means = commands.Means(planner, runtime, tuple(backend or ()), phrase)
         result = commands.ask(job, means, quiet=as_json)
         if as_json:
             typer.echo(json.dumps(result, ensure_ascii=False))
@@ -96,13 +106,14 @@ def batch(
     planner: PlannerName = "local",
     runtime: RuntimeName = "local",
     backend: Backends = None,
+    phrase: PhraseModel = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer one instruction about every image of a folder."""
     from agent import batches, commands
 
     with shown_errors():
-        means = commands.Means(planner, runtime, tuple(backend or ()))
+        means = commands.Means(planner, runtime, tuple(backend or ()), phrase)
         summary = batches.run(folder, instruction, out, mpp, yes, means, quiet=as_json)
         if as_json:
             typer.echo(json.dumps(summary, ensure_ascii=False))
@@ -113,81 +124,23 @@ def batch(
 
 
 @app.command()
-def replay(
-    trace: Annotated[Path, typer.Argument(help="A trace folder, or a result folder.")],
-    planner: Annotated[
-        str | None, typer.Option("--planner", help="Plan anew with this planner.")
-    ] = None,
-    runtime: RuntimeName = "local",
-    as_json: AsJson = False,
-) -> None:
-    """Run a recorded turn again and say, call by call, what is identical and what differs."""
-    from agent import replay as replaying
-
-    with shown_errors():
-        report = replaying.replay(trace, planner, runtime)
-        typer.echo(json.dumps(report) if as_json else replaying.in_words(report))
-        raise typer.Exit(0 if report["identical"] else 3)
-
-
-@traces.command("show")
-def show_trace(
-    trace: Annotated[Path, typer.Argument(help="A trace folder, or a result folder.")],
-) -> None:
-    """Print a run as a tree with times."""
-    from agent.traceview import tree
-
-    with shown_errors():
-        from rich.console import Console
-
-        Console(highlight=False).print(tree(trace))
-
-
-@catalogue.command("pull")
-def pull_models() -> None:
-    """Fetch the local planner's base model, once; all else is installed with the package."""
-    from agent import commands
-
-    with shown_errors():
-        typer.echo(commands.pull())
-
-
-@app.command()
 def demo(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's need --auth.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+    auth: Annotated[
+        str | None,
+        typer.Option(metavar="USER:FILE", help="Ask for a login; FILE holds the password."),
+    ] = None,
     planner: PlannerName = "local",
     runtime: RuntimeName = "ray",
 ) -> None:
     """Open a chat about an image in the browser."""
-    from agent.demo import launch
+    from agent.demo.app import launch
 
     with shown_errors():
-        launch(host, port, planner, runtime)
-
-
-@contextmanager
-def shown_errors() -> Iterator[None]:
-    """One line and exit status 2 for bad input, 1 for a fault of ours; no traceback for people."""
-    from agent.planners.base import PlannerUnavailable
-
-    try:
-        yield
-    except (BadInput, PlannerUnavailable) as error:
-        _complain(str(error))
-        raise typer.Exit(2) from None
-    except typer.Exit:
-        raise
-    except Exception as fault:
-        log.exception("the command failed inside")
-        _complain(
-            f"failed inside: {type(fault).__name__}: {fault} (more with HISTOPILOT_LOG=error)"
-        )
-        raise typer.Exit(1) from None
-
-
-def _complain(text: str) -> None:
-    typer.echo(f"histopilot: {' '.join(text.split())}", err=True)
+        launch(host, port, planner, runtime, auth)
 
 
 def _image_and_instruction(words: list[str], thread: str | None) -> tuple[Path | None, str]:
@@ -220,7 +173,7 @@ def main() -> Any:
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except _UsageError as wrong:
-        _complain(wrong.format_message())
+        complain(wrong.format_message())
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("histopilot: stopped", err=True)

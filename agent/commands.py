@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.output.geojson import WHOLE, Placement
 from agent.output.writer import writable, write_turn
+from agent.phrase import load as load_phraser
 from agent.planners import load as load_planner
 from agent.planners.base import PlannerUnavailable
 from agent.progress import Progress
+from agent.record.trace import Listener
 from agent.samples import sample_path
 from agent.session import (
     Kit,
@@ -21,8 +24,8 @@ from agent.session import (
     copy_trace,
     kept_thread,
 )
-from agent.trace import Listener
 from models.backends import LOADERS
+from models.external.config import SLOTS, configured
 from tools.errors import BadInput
 from tools.image import LoadedImage, read_image
 from tools.registry import DEFAULT_BACKENDS
@@ -72,30 +75,51 @@ class Job:
 
 @dataclass(frozen=True)
 class Means:
-    """Who plans, where calls run, and backends in place of the defaults, as `TOOL=NAME`."""
+    """Who plans, where calls run, and backends in place of the defaults, as `TOOL=NAME`.
+
+    `phrase` is the name, at the endpoint of the environment, of the model that words the answers.
+    """
 
     planner: str = "local"
     runtime: str = "local"
     backends: tuple[str, ...] = ()
+    phrase: str | None = None
 
     def kit(self) -> Kit:
         """Load them.
 
         Raises:
             BadInput: one of the names is not known.
-            PlannerUnavailable: the planner's model is not there.
+            ModelUnavailable: a production backend is not configured as it has to be.
+            PlannerUnavailable: the planner's model is not there, or no endpoint is configured.
         """
-        chosen = dict(DEFAULT_BACKENDS)
-        for choice in self.backends:
-            tool, _, names = choice.partition("=")
-            listed = tuple(names.split(","))
-            if tool not in chosen or not set(listed) <= set(LOADERS):
-                raise BadInput(
-                    f"--backend {choice} is not TOOL=NAME; tools: {', '.join(chosen)}; "
-                    f"backends: {', '.join(LOADERS)}"
-                )
-            chosen[tool] = listed
-        return Kit(load_planner(self.planner), make_runtime(self.runtime), chosen)
+        chosen = chosen_backends(self.backends, DEFAULT_BACKENDS, "--backend")
+        planner = load_planner(self.planner)
+        return Kit(planner, make_runtime(self.runtime), chosen, load_phraser(self.phrase))
+
+
+def chosen_backends(
+    choices: Sequence[str], given: Mapping[str, Sequence[str]], option: str
+) -> dict[str, tuple[str, ...]]:
+    """The `given` backends of each tool, with those of `choices` (`TOOL=NAME,NAME`) in place.
+
+    Raises:
+        BadInput: a choice (of the command line's `option`) names no tool or no backend.
+        ModelUnavailable: a production backend is not configured as it has to be.
+    """
+    chosen = {tool: tuple(names) for tool, names in given.items()}
+    for choice in choices:
+        tool, _, names = choice.partition("=")
+        listed = tuple(names.split(","))
+        if tool not in chosen or not set(listed) <= set(LOADERS):
+            raise BadInput(
+                f"{option} {choice} is not TOOL=NAME; tools: {', '.join(chosen)}; "
+                f"backends: {', '.join(LOADERS)}"
+            )
+        for name in SLOTS.keys() & set(listed):
+            configured(name, SLOTS[name].entry)
+        chosen[tool] = listed
+    return chosen
 
 
 def ask(job: Job, means: Means, *, quiet: bool = False) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from platformdirs import user_data_path
 from agent.compose import failure, needs_confirmation
 from agent.graph import Workshop, build, finished_calls
 from agent.output.geojson import WHOLE, Placement
+from agent.phrase import Phraser
 from agent.planners.base import Planner
-from agent.trace import BLOBS_FOLDER, Listener, Recorder, export, read_trace
+from agent.record.trace import BLOBS_FOLDER, Listener, Recorder, export, read_trace
 from models.backend import Image
 from tools.arrays import DiskStore
 from tools.errors import BadInput
@@ -50,11 +51,13 @@ class Kit:
         planner: who plans.
         runtime: where calls run.
         backends: vision backends of each tool, in order of preference.
+        phraser: words the answers, where a language model is to.
     """
 
     planner: Planner
     runtime: Runtime
     backends: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_BACKENDS))
+    phraser: Phraser | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,9 @@ class Thread:
         folder = self._trace_folder(new)
         recorder = Recorder(folder, listener)
         kit = self._kit
-        shop = Workshop(kit.planner, kit.runtime, self.store, recorder, kit.backends)
+        shop = Workshop(
+            kit.planner, kit.runtime, self.store, recorder, kit.backends, kit.phraser
+        )
         graph = build(shop, self._saver)
         try:
             answer = _run(graph, given, recorder)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.trace import EVENTS_FILE, Recorder, export, read_trace, run_digest
+from agent.record.trace import EVENTS_FILE, Recorder, export, read_trace, run_digest
 from tools.arrays import DiskStore
 from tools.errors import BadInput
 
@@ -59,6 +59,17 @@ def test_a_trace_cut_at_any_byte_says_where_it_ends_and_can_go_on(data, tmp_path
     again = read_trace(folder)
     assert again.damage is None
     assert len(again.events) == len(trace.events) + 1
+
+
+def test_a_trace_cut_at_every_byte_is_read_up_to_its_last_whole_line(tmp_path) -> None:
+    record(tmp_path)
+    file = tmp_path / EVENTS_FILE
+    whole = file.read_bytes()
+    for size in range(len(whole) + 1):
+        file.write_bytes(whole[:size])
+        trace = read_trace(tmp_path)
+        assert len(trace.events) == whole[:size].count(b"\n")
+        assert trace.torn == (size > 0 and whole[size - 1 : size] != b"\n")
 
 
 def test_a_changed_line_ends_the_trust(tmp_path) -> None:

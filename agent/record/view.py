@@ -1,29 +1,21 @@
-"""`histopilot trace show`: a run as a tree with times."""
+"""Runs for people at a terminal: one as a tree with times, or many as a table."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from rich.markup import escape
+from rich.table import Table
 from rich.tree import Tree
 
 from agent.progress import call_in_words
-from agent.replay import find_trace, well_formed
-from agent.trace import Event, Trace, read_trace, run_digest
+from agent.record.index import Row
+from agent.record.trace import Event, Trace, run_digest
 
 
-def tree(path: Path) -> Tree:
-    """The trace at `path` (a trace or result folder) as a rich tree.
-
-    Raises:
-        BadInput: there is no trace.
-    """
-    with well_formed(path):
-        return _tree(read_trace(find_trace(path)))
-
-
-def _tree(trace: Trace) -> Tree:
+def tree(trace: Trace) -> Tree:
+    """A run as a tree with times."""
     start = trace.start()
     image = start["image"]
     height, width = image["pixels"]["shape"][:2]
@@ -43,6 +35,46 @@ def _tree(trace: Trace) -> Tree:
         root.add("[yellow]the run has not ended here[/]")
     root.add(f"[dim]digest {run_digest(trace.events)}[/]")
     return root
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Traces of an index, a line each."""
+    columns = ("when", "status", "planner", "tools", "instruction", "trace")
+    shown = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        when = row["time"][:19].replace("T", " ")
+        status = f"{row['status']}, damaged" if row["damage"] else row["status"]
+        words = (when, status, row["planner"], row["tools"], row["instruction"], row["path"])
+        shown.add_row(*(escape(word) for word in words))
+    return shown
+
+
+def side_by_side(one: Trace, other: Trace, report: dict[str, Any]) -> Table:
+    """Two runs step by step, as `agent.record.compare.compare` found them."""
+    shown = Table("step", one.folder.name, other.folder.name, "", box=None, pad_edge=False)
+    told = [
+        {step: line for step, line in map(_said, trace.events) if step} for trace in (one, other)
+    ]
+    for row in report["steps"]:
+        colour = {"identical": "green", "within tolerance": "yellow"}.get(row["verdict"], "red")
+        cells = [escape(side.get(row["step"], "–")) for side in told]
+        shown.add_row(row["step"], *cells, f"[{colour}]{row['verdict']}[/]")
+    return shown
+
+
+def _said(event: Event) -> tuple[str, str]:
+    """The step that an event ends (as `compare` names it) and what came of it, in words."""
+    data = event.data
+    if event.event == "plan.end":
+        calls = (data["plan"] or {}).get("calls", [])
+        return "plan", f"{len(calls)} calls" if calls else str(data["error"])
+    if event.event == "call.end":
+        words = call_in_words(data["tool"], data["args"])
+        figures = data["error"]["code"] if data["error"] else "; ".join(_figures(data["output"]))
+        return data["call"], f"{words}\n{figures}".strip()
+    if event.event == "compose.end":
+        return "answer", f"{data['answer']['status']}: {data['answer']['text']}"
+    return "", ""
 
 
 def _line(event: Event) -> str | None:
@@ -73,6 +105,9 @@ def _details(event: Event) -> list[str]:
         return []
     if event.data["error"]:
         return [escape(f"{event.data['error']['code']}: {event.data['error']['message']}")]
-    output: dict[str, Any] = event.data["output"]
+    return [escape(line) for line in _figures(event.data["output"])]
+
+
+def _figures(output: dict[str, Any]) -> list[str]:
     simple = (str, int, float, bool)
-    return [escape(f"{key}: {value}") for key, value in output.items() if isinstance(value, simple)]
+    return [f"{key}: {value}" for key, value in output.items() if isinstance(value, simple)]

@@ -1,20 +1,7 @@
-"""The trace: the product of record.
+"""The trace: the product of record. `spec.md` is its specification.
 
-A trace is a folder: `events.jsonl`, one event a line, append-only, and `blobs/`, the arrays by
-digest (`tools.arrays.DiskStore`). A line is
-
-    {"n": 3, "event": "call.end", "data": {...}, "meta": {...}, "hash": "..."}
-
-`data` is what happened; `meta` is when, how long and on what machine. The hash chains
-`n`, `event` and `data` to the line before it and leaves `meta` out, so tampering and loss show, and
-time does not (whoever rewrites the whole chain leaves no mark: it shows accidents, not forgery).
-Independent calls end in any order, so two equal runs may differ in their chains;
-their `run_digest`, taken over the sorted events, is the same.
-
-Events come in pairs, before and after: `run.start … run.end`, `plan.start, plan.end`,
-`call.start, call.end`, `guard.question, guard.answer`, `compose.start, compose.end`; `run.pause`
-waits for the user, `run.error` is a fault of ours. A process that is killed leaves a trace that
-ends in the middle; `read_trace` says where.
+Lines of events, append-only and hash-chained, and the arrays that they name in a folder beside
+them. Every event is scrubbed of secrets and paths on its way in, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,17 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tools.arrays import DiskStore, handles_in
+from agent.record.privacy import scrub
+from tools.arrays import ArrayHandle, DiskStore, handles_in
 from tools.errors import BadInput
 from tools.execute import canonical, digest_of
 
@@ -40,8 +25,6 @@ FORMAT = 1
 EVENTS_FILE = "events.jsonl"
 BLOBS_FOLDER = "blobs"
 _GENESIS = "0" * 64
-_PACKAGES = ("histopilot", "langgraph", "numpy", "ray", "scikit-image", "scipy", "torch")
-
 
 Listener = Callable[[str, dict[str, Any], dict[str, Any]], None]
 """Gets an event's name, data and meta."""
@@ -74,9 +57,20 @@ class Trace:
     damage: str | None = None
     torn: bool = False
 
+    @property
+    def blobs(self) -> Path:
+        """The folder of the arrays; the turns of a kept thread share the one beside them."""
+        own, shared = self.folder / BLOBS_FOLDER, self.folder.parent / BLOBS_FOLDER
+        return shared if shared.is_dir() and not own.is_dir() else own
+
     def store(self) -> DiskStore:
         """The arrays of the trace."""
-        return DiskStore(self.folder / BLOBS_FOLDER)
+        return DiskStore(self.blobs)
+
+    def arrays(self) -> tuple[ArrayHandle, ...]:
+        """Every handle in the events, each once."""
+        found = (handle for event in self.events for handle in handles_in(event.data))
+        return tuple(dict.fromkeys(found))
 
     def all(self, event: str) -> list[Event]:
         """The events of one kind, in order."""
@@ -133,14 +127,19 @@ class Recorder:
         return self._count > 0
 
     def write(self, event: str, data: dict[str, Any], **meta: Any) -> None:
-        """Append an event; it is on its way to the disk when this returns."""
+        """Append an event; it is on its way to the disk when this returns.
+
+        Secrets and absolute paths are taken out of it (`agent.record.privacy`); the listener,
+        who is the user, is shown it as it was.
+        """
+        told, told_meta = scrub(data), scrub(meta)
         with self._lock:
-            digest = _chained(self._last, self._count, event, data)
+            digest = _chained(self._last, self._count, event, told)
             line: dict[str, Any] = {
                 "n": self._count,
                 "event": event,
-                "data": data,
-                "meta": {"time": datetime.now(UTC).isoformat(), **meta},
+                "data": told,
+                "meta": {"time": datetime.now(UTC).isoformat(), **told_meta},
                 "hash": digest,
             }
             self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
@@ -196,8 +195,14 @@ def read_trace(path: Path) -> Trace:
 
 
 def run_digest(events: tuple[Event, ...]) -> str:
-    """One SHA-256 for what a run did: equal runs have equal digests, whatever their timing."""
-    return digest_of(sorted(canonical([item.event, item.data]) for item in events))
+    """One SHA-256 for what a run did: equal runs have equal digests, whenever and wherever.
+
+    Where it ran, the header's `environment`, is chained but not digested.
+    """
+    told = ({k: v for k, v in item.data.items() if k != "environment"} for item in events)
+    return digest_of(
+        sorted(canonical([item.event, data]) for item, data in zip(events, told, strict=True))
+    )
 
 
 def export(source: Path, target: Path, store: DiskStore) -> None:
@@ -206,26 +211,8 @@ def export(source: Path, target: Path, store: DiskStore) -> None:
     target.mkdir(parents=True, exist_ok=True)
     (target / EVENTS_FILE).write_bytes((source / EVENTS_FILE).read_bytes())
     blobs = DiskStore(target / BLOBS_FOLDER)
-    for event in trace.events:
-        for handle in handles_in(event.data):
-            store.share(handle.digest, blobs)
-
-
-@lru_cache(maxsize=1)
-def environment() -> dict[str, Any]:
-    """What the run ran on, for `meta`: package versions and machine type, nobody's name."""
-    packages = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        "packages": packages,
-    }
+    for handle in trace.arrays():
+        store.share(handle.digest, blobs)
 
 
 def _chained(last: str, n: int, event: str, data: dict[str, Any]) -> str:

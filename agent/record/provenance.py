@@ -1,0 +1,124 @@
+"""Where a run ran and with what: the parts of the header that no graph state knows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from agent.record.privacy import secret_name
+
+ROOT = Path(__file__).resolve().parents[2]
+_FOLDERS = ("agent", "tools", "models")
+_PACKAGES = (
+    *("histopilot", "cellpose", "langgraph", "llguidance", "numpy", "openai", "pillow"),
+    *("pydantic", "ray", "scikit-image", "scipy", "timm", "torch", "transformers"),
+)
+_GPU_NODES = ("/dev/nvidiactl", "/dev/dxg")
+"""Files without which CUDA is not there, on Linux and in its Windows subsystem."""
+
+
+def environment(runtime: str) -> dict[str, Any]:
+    """The header's `environment`: code, packages, machine, device, threads and settings.
+
+    `device` and `threads` are of this process. Ray's workers have their own, by the settings.
+    """
+    return {
+        **_fixed(),
+        "runtime": runtime,
+        "device": _device(),
+        "threads": _threads(),
+        "settings": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(("HISTOPILOT_", "OMP_")) and not secret_name(name)
+        },
+    }
+
+
+@lru_cache(maxsize=1)
+def shipped_weights() -> dict[str, str]:
+    """SHA-256 of every weights file that comes with the package, by its path in it.
+
+    Weights from elsewhere are named by the backend that used them, in each call.
+    """
+    return {
+        file.relative_to(ROOT).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted((ROOT / "models").rglob("*.safetensors"))
+    }
+
+
+@lru_cache(maxsize=1)
+def _fixed() -> dict[str, Any]:
+    return {
+        "code": {"revision": _revision(), "sources": _sources()},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "packages": dict(_versions(_PACKAGES)),
+    }
+
+
+def _revision() -> str | None:
+    """The commit of a checkout, with `-dirty` where files differ from it; None once installed."""
+    if not (ROOT / ".git").exists():
+        return None
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _sources() -> str:
+    """SHA-256 over our own source files: the revision of an installed package too."""
+    digest = hashlib.sha256()
+    for folder in _FOLDERS:
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.suffix in (".py", ".toml"):
+                digest.update(f"{file.relative_to(ROOT).as_posix()}\n".encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _versions(packages: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for name in packages:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            yield name, "not installed"
+
+
+def _device() -> str:
+    """The device that torch takes here, without the seconds of importing it where that is clear."""
+    impossible = sys.platform == "linux" and not any(Path(node).exists() for node in _GPU_NODES)
+    if impossible and "torch" not in sys.modules:
+        return "cpu"
+    import torch
+
+    return f"cuda {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "cpu"
+
+
+def _threads() -> int:
+    """Torch's threads; before it is imported, those that OpenMP will give it."""
+    if "torch" in sys.modules:
+        return int(sys.modules["torch"].get_num_threads())
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else os.cpu_count() or 1

@@ -1,0 +1,267 @@
+"""Verify: is a record whole, and does its result follow from it? Offline; no model is loaded.
+
+The events are read in order, as the run wrote them, and every step is held against those before
+it: arrays against their digests, a call's arguments against the plan, its inputs against the
+outputs that they name, questions and the answer against what the guard and the composer make of
+the recorded outputs now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent.compose import compose, noted
+from agent.guard import CHECK, open_doubt
+from agent.output.masks import read_mask
+from agent.output.writer import RESULT_FILE
+from agent.phrase import RecordedPhraser, phrase
+from agent.plan import Call, InvalidPlan, Plan, Turn, read_plan, references
+from agent.record.events import unfit
+from agent.record.privacy import scrub
+from agent.record.trace import Event, Recorder, Trace, run_digest
+from tools.errors import BadInput
+from tools.execute import canonical, digest_of
+
+_ENDS = ("run.end", "run.pause", "run.error")
+State = dict[str, Any]
+
+
+def verify(trace: Trace, folder: Path | None = None) -> dict[str, Any]:
+    """Check a record.
+
+    Args:
+        trace: as read.
+        folder: of the result (`result.json` and its masks), where that is to be checked too.
+
+    Returns:
+        `identical`: whether nothing is wrong; `faults`, one line each; `checked`: how many
+        events, calls and arrays; `digest` of the run.
+
+    Raises:
+        BadInput: there is no header, so there is nothing to check by.
+    """
+    trace.start()
+    misfits = [
+        f"line {event.n + 1} ({event.event}) does not fit the format: {wrong}"
+        for event in trace.events
+        if (wrong := unfit(event))
+    ]
+    faults = [*unfinished(trace), *lost_arrays(trace), *misfits]
+    if not misfits:
+        faults += _unpaired(trace)
+        faults += _inconsistent(trace)
+    if folder is not None and (folder / RESULT_FILE).is_file() and not faults:
+        faults += _other_result(trace, folder)
+    return {
+        "mode": "verify",
+        "identical": not faults,
+        "faults": faults,
+        "checked": {
+            "events": len(trace.events),
+            "calls": len(trace.all("call.end")),
+            "arrays": len({handle.digest for handle in trace.arrays()}),
+        },
+        "digest": run_digest(trace.events),
+    }
+
+
+def in_words(report: dict[str, Any]) -> str:
+    """The report as a few lines for people."""
+    lines = [f"Wrong: {fault}." for fault in report["faults"]]
+    found = ", ".join(f"{number} {what}" for what, number in report["checked"].items())
+    verdict = "The record is whole, and its result follows from it"
+    lines.append(f"{verdict if report['identical'] else 'The record does not hold'} ({found}).")
+    return "\n".join(lines)
+
+
+def unfinished(trace: Trace) -> Iterator[str]:
+    """Where the record stops too early, if it does."""
+    if trace.damage:
+        yield f"the record is damaged: {trace.damage}"
+    elif trace.events[-1].event not in _ENDS:
+        yield "the record stops before the end of the run"
+
+
+def lost_arrays(trace: Trace) -> Iterator[str]:
+    """Arrays that the events name and that are missing, changed, or of another shape or type."""
+    store = trace.store()
+    for handle in trace.arrays():
+        try:
+            array = store.get(handle.digest)
+        except KeyError:
+            yield f"the array {handle.digest[:12]} is missing"
+        except BadInput as error:
+            yield str(error)
+        else:
+            if (array.shape, array.dtype.str) != (handle.shape, handle.dtype):
+                yield f"the array {handle.digest[:12]} is not of its handle's shape and type"
+
+
+def _unpaired(trace: Trace) -> Iterator[str]:
+    """Ends without a start, and starts without an end. A crash in between leaves two starts."""
+    open_: dict[tuple[str, str], bool] = {}
+    for event in trace.events:
+        kind, _, phase = event.event.rpartition(".")
+        what = (kind, str(event.data.get("call", "")))
+        if phase == "start":
+            open_[what] = True
+        elif phase == "end" and not open_.pop(what, False):
+            yield f"line {event.n + 1} ends {' '.join(what).strip()}, which had not begun"
+    if trace.events[-1].event == "run.end":
+        for what in open_:
+            yield f"{' '.join(what).strip()} began and has no end"
+
+
+def _inconsistent(trace: Trace) -> Iterator[str]:
+    """Steps that do not follow from the steps before them."""
+    start = trace.start()
+    known = ("image", "history", "results", "confirmed", "instruction")
+    state: State = {"plan": None, "running": {}, **{name: start[name] for name in known}}
+    state["results"], state["confirmed"] = dict(state["results"]), list(state["confirmed"])
+    state["phraser"] = RecordedPhraser(trace) if start["phraser"] is not None else None
+    checks = {
+        "plan.end": _plan,
+        "call.start": _call_start,
+        "call.end": _call_end,
+        "guard.question": _question,
+        "guard.answer": _answered,
+        "compose.end": _composed,
+    }
+    for event in trace.events:
+        if event.event in checks:
+            wrong = checks[event.event](event, state)
+            if wrong:
+                yield f"line {event.n + 1}: {wrong}"
+
+
+def _plan(event: Event, state: State) -> str | None:
+    data = event.data
+    state |= {"plan": data["plan"], "planning_error": data["error"]}
+    state["planner_missing"] = data["unavailable"]
+    state["instead"] = data["proposals"][-1].get("instead") if data["proposals"] else None
+    if data["plan"] is None:
+        return None
+    turns = [Turn.model_validate(turn) for turn in state["history"]]
+    try:
+        read = read_plan(data["proposals"][-1]["raw"], turns)
+    except (InvalidPlan, IndexError):
+        return "what the planner wrote is not the recorded plan"
+    same = canonical(read.model_dump(mode="json")) == canonical(data["plan"])
+    return None if same else "what the planner wrote is another plan than the recorded one"
+
+
+def _call_start(event: Event, state: State) -> str | None:
+    ref, data = event.data["call"], event.data
+    if ref == CHECK:
+        return None
+    planned = _numbered(state).get(ref)
+    if planned is None or planned != Call(tool=data["tool"], args=data["args"]):
+        return f"{ref} is not a call of the plan"
+    state["running"][ref] = planned
+    outputs = {
+        name: (state["results"].get(source) or {}).get("output")
+        for name, source in references(planned).items()
+    }
+    inputs = {name: digest_of(output) for name, output in outputs.items() if output is not None}
+    return None if inputs == data["inputs"] else f"{ref} had other inputs than those recorded"
+
+
+def _call_end(event: Event, state: State) -> str | None:
+    ref, data = event.data["call"], event.data
+    state["results"][ref] = data
+    if ref != CHECK and state["running"].get(ref) != Call(tool=data["tool"], args=data["args"]):
+        return f"{ref} ended as another call than it began"
+    both = (data["output"] is None) == (data["error"] is None)
+    return f"{ref} needs an output or an error, one of them" if both else None
+
+
+def _question(event: Event, state: State) -> str | None:
+    doubt = open_doubt(state)
+    same = doubt is not None and scrub(doubt) == [event.data["doubt"], event.data["text"]]
+    return None if same else "the question does not follow from the results before it"
+
+
+def _answered(event: Event, state: State) -> str | None:
+    doubt = open_doubt(state)
+    if event.data["go_on"]:
+        state["confirmed"].append(event.data["doubt"])
+    else:
+        state["declined"] = True
+    asked = doubt is not None and scrub(doubt[0]) == event.data["doubt"]
+    return None if asked else "an answer to what was not asked"
+
+
+def _composed(event: Event, state: State) -> str | None:
+    ran = {ref for ref in _numbered(state) if ref in state["results"]}
+    if not state.get("declined") and ran and ran != set(_numbered(state)):
+        lost = sorted(set(_numbered(state)) - ran)
+        return f"{lost[0]} was planned and has no record"
+    again = scrub(_answer_again(state))
+    if canonical(again) == canonical(event.data["answer"]):
+        return None
+    fields = [k for k, v in again.items() if canonical(v) != canonical(event.data["answer"].get(k))]
+    return f"the recorded answer does not follow from the outputs ({', '.join(fields)})"
+
+
+class _Unwritten(Recorder):
+    """Takes the events of a wording that is only checked."""
+
+    def __init__(self) -> None:
+        """Nothing is opened."""
+
+    def write(self, event: str, data: dict[str, Any], **meta: Any) -> None:
+        """Nothing is written."""
+
+
+def _answer_again(state: State) -> dict[str, Any]:
+    """What the composer makes of the recorded results, with the recorded wording judged anew."""
+    phraser, asked = state["phraser"], state["instruction"]
+    if phraser is None:
+        return noted(compose(state), state)
+    silent = _Unwritten()
+    worded = compose(state, lambda found, facts: phrase(phraser, asked, found, facts, silent))
+    return noted(worded, state)
+
+
+def _numbered(state: State) -> dict[str, Any]:
+    return Plan.model_validate(state["plan"]).numbered() if state["plan"] else {}
+
+
+def _other_result(trace: Trace, folder: Path) -> Iterator[str]:
+    """Where `result.json` and the masks beside it are not the recorded answer."""
+    try:
+        result = scrub(json.loads((folder / RESULT_FILE).read_text("utf-8")))
+        masks = [read_mask(folder / Path(mask["file"]).name) for mask in result["masks"]]
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        yield f"the result beside the trace can't be read ({type(error).__name__})"
+        return
+    answer = _recorded_answer(trace)
+    recorded = answer.pop("masks", [])
+    for name, value in answer.items():
+        if canonical(result.get(name)) != canonical(value):
+            yield f"{name} in {RESULT_FILE} is not the recorded one"
+    told = [
+        {key: mask.get(key) for key in seen}
+        for mask, seen in zip(recorded, result["masks"], strict=False)
+    ]
+    if len(masks) != len(recorded) or canonical(told) != canonical(result["masks"]):
+        yield f"masks in {RESULT_FILE} are not the recorded ones"
+        return
+    for mask, pixels in zip(recorded, masks, strict=True):
+        if not np.array_equal(trace.store().get(mask["array"]["digest"]), pixels):
+            yield f"{mask['file']} is not the recorded mask"
+
+
+def _recorded_answer(trace: Trace) -> State:
+    """The answer, or what stands for it where the run waits for the user or has failed."""
+    last = trace.events[-1]
+    if last.event == "run.pause":
+        text = trace.all("guard.question")[-1].data["text"]
+        return {"status": "needs_confirmation", "text": text}
+    ends = trace.all("compose.end")
+    return {"status": "failed"} if last.event == "run.error" else dict(ends[-1].data["answer"])
