@@ -1,145 +1,29 @@
 """Cases and predictions of the tool-call scorer, and the readers of their JSON lines.
 
-A case is one instruction in its thread together with every plan that is accepted for it. A
-reference `"$n"` is absolute: it names the n-th call of the thread, counted from 1 through all of
-its turns.
+A case is one instruction in its thread together with every plan that is accepted for it and, where
+it names an image, with what must come out.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Self, TypeVar
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
+from eval.signatures import plan_problem
 from tools.errors import BadInput
 
-REFERENCE = re.compile(r"\$([1-9][0-9]{0,5})", re.ASCII)
-REPLY_KINDS = ("clarify", "decline", "answer")
-
-ArgRole = Literal["text", "reference", "kind", "prose"]
-
-
-@dataclass(frozen=True)
-class Arg:
-    """One argument of a tool, as the scorer sees it.
-
-    Attributes:
-        role: `text` is free text that is compared after normalisation, `reference` is `"$n"`,
-            `kind` is a reply's kind, `prose` is not compared at all.
-        required: whether null (or absence) is an error.
-        producers: for a reference, the tools that it may point to.
-    """
-
-    role: ArgRole
-    required: bool = False
-    producers: tuple[str, ...] = ()
-
-
-_REGION = Arg("reference", producers=("segment",))
-_SOURCE = Arg("reference", required=True, producers=("segment", "count_nuclei"))
-
-# The scorer's own copy of the tools' signatures: were it taken from `tools`, a mistake there would
-# be made by the planner and forgiven by its judge. A test holds it against the contract's file.
-SIGNATURES: Mapping[str, Mapping[str, Arg]] = {
-    "classify_tissue": {"expected": Arg("text")},
-    "segment": {"target": Arg("text", required=True), "within": _REGION, "outside": _REGION},
-    "count_nuclei": {"cell_type": Arg("text"), "within": _REGION, "outside": _REGION},
-    "extract_boxes": {"source": _SOURCE},
-    "measure": {"source": _SOURCE},
-    "reply": {"kind": Arg("kind", required=True), "text": Arg("prose")},
-}
-
-
-def reference_number(value: str) -> int:
-    """The n of `"$n"`.
-
-    Raises:
-        ValueError: `value` is not a reference.
-    """
-    found = REFERENCE.fullmatch(value)
-    if found is None:
-        raise ValueError(f"{value!r} is not a reference")
-    return int(found.group(1))
-
-
-def _text_problem(value: JsonValue, *, alternatives: bool) -> str | None:
-    if alternatives and isinstance(value, list):
-        if value and all(item is None or (isinstance(item, str) and item) for item in value):
-            return None
-        return "is not a list of accepted texts"
-    return None if isinstance(value, str) and value.strip() else "is not a text"
-
-
-def _reference_problem(value: JsonValue, arg: Arg, thread: Sequence[str]) -> str | None:
-    if not isinstance(value, str) or REFERENCE.fullmatch(value) is None:
-        return f'is {value!r}, not a reference like "$1"'
-    number = reference_number(value)
-    if number > len(thread):
-        return f"{value} is not an earlier call"
-    producer = thread[number - 1]
-    return None if producer in arg.producers else f"{value} is a {producer} call"
-
-
-def _arg_problem(
-    value: JsonValue, arg: Arg, thread: Sequence[str], *, alternatives: bool
-) -> str | None:
-    if value is None:
-        return "is required" if arg.required else None
-    if arg.role == "reference":
-        return _reference_problem(value, arg, thread)
-    if arg.role == "kind":
-        return None if value in REPLY_KINDS else f"is {value!r}, not one of {REPLY_KINDS}"
-    if arg.role == "prose":
-        return None if isinstance(value, str) else "is not a text"
-    return _text_problem(value, alternatives=alternatives)
-
-
-def call_problem(
-    call: JsonValue, thread: Sequence[str], *, alternatives: bool = False
-) -> str | None:
-    """What is wrong with one call, in one phrase, or None.
-
-    Args:
-        call: `{"tool": name, "args": {...}}`; a nullable argument that is absent is null.
-        thread: the tools of all earlier calls of the thread, in order.
-        alternatives: whether a free text may be a list of accepted texts (expected plans only).
-    """
-    if not isinstance(call, dict):
-        return "is not an object"
-    tool, args = call.get("tool"), call.get("args", {})
-    if not isinstance(tool, str) or tool not in SIGNATURES:
-        return f"{tool!r} is not a tool"
-    if not isinstance(args, dict):
-        return f"{tool}: args is not an object"
-    signature = SIGNATURES[tool]
-    for name in args:
-        if name not in signature:
-            return f"{tool} has no argument {name!r}"
-    for name, arg in signature.items():
-        problem = _arg_problem(args.get(name), arg, thread, alternatives=alternatives)
-        if problem:
-            return f"{tool}: {name} {problem}"
-    return None
-
-
-def plan_problem(
-    calls: Sequence[JsonValue], earlier: Sequence[str], *, alternatives: bool = False
-) -> str | None:
-    """What is wrong with a plan that follows the calls `earlier` (tool names), or None."""
-    thread = list(earlier)
-    for position, call in enumerate(calls, start=1):
-        problem = call_problem(call, thread, alternatives=alternatives)
-        if problem:
-            return f"call {position}: {problem}"
-        if isinstance(call, dict):
-            thread.append(str(call["tool"]))
-    if "reply" in thread[len(earlier) :] and len(calls) > 1:
-        return "reply does not stand alone"
-    return None
+Status = Literal["completed", "needs_confirmation", "declined", "answered", "clarify", "failed"]
 
 
 class Call(BaseModel):
@@ -180,6 +64,63 @@ class Expect(AcceptedPlan):
         return (self, *self.alternatives)
 
 
+def _inside(name: str) -> str:
+    """A path of the images' folder, and of nowhere else."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or not name.strip():
+        raise ValueError(f"{name!r} is not a file below the images' folder")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+"""Of an image or a mask, relative to the images' folder."""
+
+
+class ResultCheck(BaseModel):
+    """One figure or mask that must come out, whatever the plan was.
+
+    Attributes:
+        target: accepted texts of the mask's target, compared after normalisation; where it is
+            empty the last mask of the kind is meant.
+        count: true number of instances; where no instances came out, of boxes.
+        tolerance: how far the number found may be from `count`.
+        mask: the true mask's file, not 0 where the structure is.
+        dice: least Dice of the mask that came out with the true one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: tuple[str, ...] = ()
+    count: int | None = Field(default=None, ge=0)
+    tolerance: int = Field(default=0, ge=0)
+    mask: FileName | None = None
+    dice: float = Field(default=0.5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_truth(self) -> Self:
+        if (self.count is None) == (self.mask is None):
+            raise ValueError("a check has either a count or a mask")
+        return self
+
+
+class ExpectResult(BaseModel):
+    """What must come out where the case is run on an image.
+
+    Attributes:
+        image: its file.
+        mpp: µm/px, where the file does not say.
+        status: of the answer; `needs_confirmation` is a doubt that must be raised.
+        checks: what must be right about the masks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: FileName
+    mpp: float | None = Field(default=None, gt=0)
+    status: Status = "completed"
+    checks: tuple[ResultCheck, ...] = ()
+
+
 class Case(BaseModel):
     """One instruction, its thread so far, and what is accepted.
 
@@ -190,6 +131,7 @@ class Case(BaseModel):
         expect: the accepted plans.
         tags: categories, by which scores are broken down.
         group: cases of one group mean the same; all of them right is what counts.
+        expect_result: what must come out on an image; only in a case without history.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -200,6 +142,7 @@ class Case(BaseModel):
     expect: Expect
     tags: tuple[str, ...] = ()
     group: str | None = None
+    expect_result: ExpectResult | None = None
 
     @property
     def thread(self) -> tuple[str, ...]:
@@ -212,13 +155,15 @@ class Case(BaseModel):
         for number, turn in enumerate(self.history, start=1):
             problem = plan_problem([call.model_dump() for call in turn.calls], thread)
             if problem:
-                raise ValueError(f"history turn {number}: {problem}")
+                raise ValueError(f"history turn {number}: {problem.text}")
             thread.extend(call.tool for call in turn.calls)
         for number, plan in enumerate(self.expect.plans, start=1):
             calls = [call.model_dump() for call in plan.calls]
             problem = plan_problem(calls, thread, alternatives=True)
             if problem:
-                raise ValueError(f"accepted plan {number}: {problem}")
+                raise ValueError(f"accepted plan {number}: {problem.text}")
+        if self.expect_result and self.history:
+            raise ValueError("expect_result: only of a case without history, so that it can be run")
         return self
 
 
@@ -231,6 +176,8 @@ class Prediction(BaseModel):
             to fail, not for the reader to refuse.
         seconds: wall time of planning, in s.
         error: why there is no plan; with an error the plan counts as not parsed.
+        unavailable: whether the planner itself could not be reached: the case is then unscored
+            where trials are counted, and not a failure to plan.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -239,6 +186,7 @@ class Prediction(BaseModel):
     calls: list[JsonValue]
     seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     error: str | None = None
+    unavailable: bool = False
 
 
 _Row = TypeVar("_Row", Case, Prediction)

@@ -10,47 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 from scipy.optimize import linear_sum_assignment
 
-from eval.cases import SIGNATURES, Call, Case, Prediction, plan_problem, reference_number
+from eval.cases import Call, Case, Prediction
+from eval.signatures import SIGNATURES, plan_problem, reference_number
+from eval.verdict import FAILURE_CODES, LAYERS, FailureCode, Verdict
 from models.ontology import normalise
 
-FailureCode = Literal[
-    "no_prediction",
-    "not_parsed",
-    "invalid_call",
-    "missing_call",
-    "extra_call",
-    "wrong_tool",
-    "wrong_argument",
-    "wrong_reference",
-    "wrong_kind",
-]
-FAILURE_CODES: tuple[FailureCode, ...] = get_args(FailureCode)
-"""From the grossest failure to the finest; the first that applies is a plan's code."""
-
-_GROSS = frozenset({"missing_call", "extra_call", "wrong_tool"})
-
-
-class Verdict(BaseModel):
-    """The judgement of one plan.
-
-    Attributes:
-        passed: whether it is one of the accepted plans.
-        code: for a failure, the first of `FAILURE_CODES` that applies against the closest
-            accepted plan.
-        detail: one line that says what differs; empty for a pass.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    passed: bool
-    code: FailureCode | None = None
-    detail: str = ""
+_GROSS = frozenset((*LAYERS["decision"], *LAYERS["tools"]))
 
 
 @dataclass(frozen=True)
@@ -201,28 +171,48 @@ def _pair_differences(
     return found
 
 
-def _differences(expected: list[_Node], predicted: list[_Node], base: int) -> list[_Difference]:
-    """Lay the two plans side by side as well as they fit, and say where they differ."""
+_Pairs = list[tuple[_Node | None, _Node | None]]
+
+
+def _beside(expected: list[_Node], predicted: list[_Node], base: int) -> _Pairs:
+    """The two plans side by side as well as they fit; None where a call has no partner."""
     if not predicted:
-        return [_Difference("missing_call", "the plan has no call")]
-    if (predicted[0].tool == "reply") != (expected[0].tool == "reply"):
-        return [_Difference("wrong_tool", f"{predicted[0].tool}, not {expected[0].tool}")]
+        return [(want, None) for want in expected]
     candidates = _candidates(expected, predicted, base, {})
     scores = [[_similarity(want, got, base, candidates) for got in predicted] for want in expected]
     rows, columns = linear_sum_assignment(np.array(scores), maximize=True)
-    beside = [(expected[row], predicted[column]) for row, column in zip(rows, columns, strict=True)]
-    pairs = {(want.number, got.number) for want, got in beside}
-    found = [d for want, got in beside for d in _pair_differences(want, got, base, pairs)]
-    found += [
-        _Difference("missing_call", f"no call for {node.tool} (expected ${node.number})")
-        for row, node in enumerate(expected)
-        if row not in rows
+    pairs: _Pairs = [
+        (expected[row], predicted[column]) for row, column in zip(rows, columns, strict=True)
     ]
-    found += [
-        _Difference("extra_call", f"call ${node.number} ({node.tool}) is not needed")
-        for column, node in enumerate(predicted)
-        if column not in columns
-    ]
+    pairs += [(want, None) for row, want in enumerate(expected) if row not in rows]
+    return pairs + [(None, got) for column, got in enumerate(predicted) if column not in columns]
+
+
+def _unneeded(got: _Node, known: Sequence[_Node]) -> _Difference:
+    """A call without a partner: a repetition of another call of the thread, or simply too many."""
+    for other in known:
+        same = (other.tool, other.texts, other.references) == (got.tool, got.texts, got.references)
+        if same and other.number != got.number:
+            return _Difference("duplicate_call", f"call ${got.number} repeats ${other.number}")
+    return _Difference("extra_call", f"call ${got.number} ({got.tool}) is not needed")
+
+
+def _differences(pairs: _Pairs, base: int, known: Sequence[_Node]) -> list[_Difference]:
+    """Where the two plans differ; `known` is every call of the thread, the predicted ones too."""
+    want, got = pairs[0]
+    if want and got and (want.tool == "reply") != (got.tool == "reply"):
+        code: FailureCode = "unexpected_reply" if got.tool == "reply" else "missing_reply"
+        return [_Difference(code, f"{got.tool}, not {want.tool}")]
+    matched = {(want.number, got.number) for want, got in pairs if want and got}
+    found = []
+    for want, got in pairs:
+        if want and got:
+            found += _pair_differences(want, got, base, matched)
+        elif want:
+            missing = f"no call for {want.tool} (expected ${want.number})"
+            found.append(_Difference("missing_call", missing))
+        elif got:
+            found.append(_unneeded(got, known))
     return found
 
 
@@ -232,27 +222,35 @@ def _distance(differences: list[_Difference]) -> int:
 
 def judge_calls(case: Case, calls: Sequence[JsonValue]) -> Verdict:
     """Judge a plan, given as the planner gave it, against the accepted plans of `case`."""
-    thread = case.thread
-    problem = plan_problem(calls, thread)
+    problem = plan_problem(calls, case.thread)
     if problem:
-        return Verdict(passed=False, code="invalid_call", detail=problem)
-    base = len(thread)
+        return Verdict(passed=False, code=problem.code, detail=problem.text)
+    base = len(case.thread)
     predicted = _nodes([Call.model_validate(call) for call in calls], base)
     accepted = [_nodes(plan.calls, base) for plan in case.expect.plans]
-    if any(
-        len(expected) == len(predicted) and _matches(expected, predicted, base, {})
-        for expected in accepted
-    ):
-        return Verdict(passed=True)
-    closest = min((_differences(expected, predicted, base) for expected in accepted), key=_distance)
-    worst = min(closest, key=lambda difference: FAILURE_CODES.index(difference.code))
-    return Verdict(passed=False, code=worst.code, detail=worst.detail)
+    equal = [expected for expected in accepted if len(expected) == len(predicted)]
+    if any(_matches(expected, predicted, base, {}) for expected in equal):
+        in_place = {node.number: node.number for node in predicted}
+        ordered = any(_matches(expected, predicted, base, in_place) for expected in equal)
+        same = tuple((node.tool, node.tool) for node in predicted)
+        return Verdict(passed=True, ordered=ordered, tools=same)
+    earlier = [call for turn in case.history for call in turn.calls]
+    known = [*_nodes(earlier, 0), *predicted]
+    compared = [_beside(expected, predicted, base) for expected in accepted]
+    closest = min(compared, key=lambda pairs: _distance(_differences(pairs, base, known)))
+    worst = min(
+        _differences(closest, base, known), key=lambda found: FAILURE_CODES.index(found.code)
+    )
+    tools = tuple((want.tool if want else None, got.tool if got else None) for want, got in closest)
+    return Verdict(passed=False, code=worst.code, detail=worst.detail, tools=tools)
 
 
 def judge(case: Case, prediction: Prediction | None) -> Verdict:
     """Judge what a planner gave for `case`; None is a prediction that is not there."""
     if prediction is None:
         return Verdict(passed=False, code="no_prediction", detail="there is no prediction")
+    if prediction.unavailable:
+        return Verdict(passed=False, code="unavailable", detail=prediction.error or "")
     if prediction.error is not None:
         return Verdict(passed=False, code="not_parsed", detail=prediction.error)
     return judge_calls(case, prediction.calls)
