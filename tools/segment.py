@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from models import ontology
-from models.backend import RegionBackend
+from models.backend import NucleiBackend, Quality, Region, RegionBackend
 from models.backends import tissue_mask
 from tools.arrays import ArrayHandle
 from tools.base import (
@@ -67,31 +67,31 @@ class Segment(Tool[SegmentArguments, SegmentOutput]):
     """Outlines regions of tissue by a text."""
 
     name = "segment"
-    version = "1"
+    version = "2"
     description = "Outline every part of the image that the text describes, as one semantic mask."
     arguments = SegmentArguments
     output = SegmentOutput
 
     def choose_backend(self, args: SegmentArguments, backends: Mapping[str, Any]) -> str | None:
-        """The first backend whose vocabulary has the target."""
-        regions: dict[str, RegionBackend] = {
-            name: backend
-            for name, backend in backends.items()
-            if isinstance(backend, RegionBackend)
-        }
-        concept = ontology.find(args.target, "region")
-        for name, backend in regions.items():
-            if concept is not None and concept.name in backend.regions:
+        """The first backend whose vocabulary of regions, or else of cells, has the target."""
+        concept = ontology.find(args.target)
+        for name, backend in backends.items():
+            if concept is not None and concept.name in _vocabulary(backend):
                 return name
-        known = sorted({word for backend in regions.values() for word in backend.regions})
+        known = sorted({word for backend in backends.values() for word in _vocabulary(backend)})
         raise ToolFailure(outside_vocabulary(args.target, "outline", known))
 
     def run(self, args: SegmentArguments, scene: Scene) -> SegmentOutput:
         """Outline the target; an absent structure gives an empty mask, not an error."""
-        concept = ontology.find(args.target, "region")
+        concept = ontology.find(args.target)
         if concept is None:  # choose_backend ran before: only a changed ontology comes here
             raise ToolFailure(outside_vocabulary(args.target, "outline", []))
-        found = scene.backend.region(scene.image, concept.name)
+        if concept.kind == "cell":
+            cells = scene.backend.nuclei(scene.image, concept.name)
+            method = f"union of single nuclei; {cells.method}"
+            found = Region(cells.labels > 0, cells.present, method)
+        else:
+            found = scene.backend.region(scene.image, concept.name)
         mask = found.mask if found.present >= PRESENT_FROM else np.zeros_like(found.mask)
         place = searched(scene)
         if place is not None:
@@ -110,7 +110,7 @@ class Segment(Tool[SegmentArguments, SegmentOutput]):
                 fraction(area, within.area_px) if isinstance(within, SegmentOutput) else None
             ),
             method=found.method,
-            quality=QualityNote.of(scene.backend.regions[concept.name]),
+            quality=QualityNote.of(_vocabulary(scene.backend)[concept.name]),
         )
 
     def line(self, args: SegmentArguments, output: SegmentOutput) -> str:
@@ -139,6 +139,13 @@ class Segment(Tool[SegmentArguments, SegmentOutput]):
             share = f", {percent(output.fraction_of_tissue)} of the tissue"
         size = in_words(output.area_um2, output.area_px)
         return f"The {args.target}{place} covers {size}{share}."
+
+
+def _vocabulary(backend: object) -> dict[str, Quality | None]:
+    """What a backend can outline: its regions, and its cells as the union of their nuclei."""
+    cells = backend.cells if isinstance(backend, NucleiBackend) else {}
+    regions = backend.regions if isinstance(backend, RegionBackend) else {}
+    return {**cells, **regions}
 
 
 def where(within: str | None, outside: str | None, names: Mapping[str, str]) -> str:

@@ -98,6 +98,18 @@ def test_an_absent_structure_has_an_empty_mask() -> None:
     assert text == "No tumor was found (probability that it is present in the image 0.49)."
 
 
+def test_cells_are_outlined_as_the_union_of_their_nuclei() -> None:
+    store = MemoryStore()
+    backend = Drawn(labels=LABELS)
+    assert Segment().choose_backend(Segment.arguments(target="lymphocytes"), {"drawn": backend})
+    output, scene = look("segment", {"target": "lymphocytes"}, backend, store=store)
+    assert np.array_equal(scene.array(output.mask), LABELS > 0)
+    assert (output.concept, output.area_px) == ("lymphocyte", 14)
+    assert output.method == "union of single nuclei; drawing"
+    with pytest.raises(ToolFailure, match="lymphocyte, necrosis, nucleus, tumor"):
+        Segment().choose_backend(Segment.arguments(target="mast cells"), {"drawn": backend})
+
+
 def test_instances_belong_where_most_of_them_is(monkeypatch) -> None:
     tissue = np.zeros((8, 10), bool)
     tissue[:, :8] = True  # the two columns on the right are glass
@@ -174,7 +186,7 @@ def test_outside_the_vocabulary_nothing_is_guessed() -> None:
         Segment().choose_backend(args, {"drawn": Drawn()})
     error = caught.value.error
     assert (error.code, error.missing) == ("outside_vocabulary", "gland")
-    assert "necrosis, tumor" in error.message
+    assert "lymphocyte, necrosis, nucleus, tumor" in error.message
 
 
 def test_units() -> None:
