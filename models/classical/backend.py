@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,7 +12,6 @@ from models.backend import (
     Gate,
     Image,
     Nuclei,
-    OutOfRange,
     Quality,
     Region,
     Tissue,
@@ -26,11 +22,10 @@ from models.classical.regions import RULES, Scene
 from models.classical.scale import Scale, enlarge_mask, image_scale, reduce_rgb
 from models.classical.stain import Float, StainProfile, estimate_profile
 from models.classical.tissue import Mask, map_tissue
+from models.memory import Memory
 from models.tiling import Labels
 
-T = TypeVar("T")
-
-VERSION = "1"
+VERSION = "2"
 _MEASURED = {
     ALL_NUCLEI: Quality("PQ", 0.566, "MoNuSeg test", 14),
     "fat droplet": Quality("Dice", 0.773, "ISBI 2019 liver steatosis", 7),
@@ -57,7 +52,7 @@ class ClassicalBackend:
         self.organs: tuple[str, ...] = ()
         self.regions: Mapping[str, Quality | None] = {name: _MEASURED.get(name) for name in RULES}
         self.cells: Mapping[str, Quality | None] = {ALL_NUCLEI: _MEASURED[ALL_NUCLEI]}
-        self._memory = _Memory(remembered)
+        self._memory = Memory(remembered)
 
     def gate(self, image: Image) -> Gate:
         """Judge whether `image` is an H&E field; never raises, whatever its size or content."""
@@ -91,11 +86,7 @@ class ClassicalBackend:
         if concept not in self.cells:
             raise KeyError(concept)
         scale = image_scale(image.mpp)
-        if scale.mpp > COARSEST_MPP:
-            raise OutOfRange(
-                f"At {scale.mpp:g} µm/px a nucleus has too few pixels to be found, "
-                f"so none was counted; {COARSEST_MPP:g} µm/px is the coarsest that can be."
-            )
+        scale.refuse_above(COARSEST_MPP)
         labels, confidence = self._nuclei(image, scale)
         method = "hematoxylin component tree and watershed, no learning"
         return Nuclei(
@@ -135,24 +126,3 @@ def _any_real(confidence: Float) -> float:
         return 0.0
     best = np.sort(confidence)[-10:]
     return float(1 - np.prod(1 - 0.9 * best.clip(0, 1)))
-
-
-class _Memory:
-    """The last results by key; two threads that miss at once both compute, and agree."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._held: OrderedDict[tuple[object, ...], object] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[object, ...], compute: Callable[[], T]) -> T:
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return cast(T, self._held[key])
-        value = compute()
-        with self._lock:
-            self._held[key] = value
-            while len(self._held) > self._size:
-                self._held.popitem(last=False)
-        return value

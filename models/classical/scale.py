@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
 
+from models.backend import OutOfRange
+
 ASSUMED_MPP = 0.25
 """µm/px taken for an image whose pixel size nobody knows (a 40x scan)."""
 
@@ -25,6 +27,18 @@ class Scale:
     def caveat(self) -> str:
         """What `method` says about the pixel size: empty where it was known."""
         return "" if self.known else f"; pixel size unknown, {self.mpp:g} µm/px assumed"
+
+    def refuse_above(self, coarsest: float) -> None:
+        """See that a nucleus has enough pixels.
+
+        Raises:
+            OutOfRange: a pixel is larger than `coarsest`, in µm.
+        """
+        if self.mpp > coarsest:
+            raise OutOfRange(
+                f"At {self.mpp:g} µm/px a nucleus has too few pixels to be found, "
+                f"so none was counted; {coarsest:g} µm/px is the coarsest that can be."
+            )
 
 
 def image_scale(mpp: float | None) -> Scale:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image as Pillow
+from PIL import ImageFilter
 from scipy import ndimage as ndi
 from skimage import data
 from skimage.color import gray2rgb, hsv2rgb
@@ -73,6 +74,39 @@ def test_immunohistochemistry_is_named() -> None:
     verdict = judge(_rgb("immunohistochemistry"))
     assert not verdict.is_he
     assert verdict.reasons[0].startswith("brown chromogen (DAB)")
+
+
+@pytest.mark.parametrize("place", list(np.ndindex(4, 4)))
+def test_parts_of_immunohistochemistry_are_refused(place: tuple[int, int]) -> None:
+    top, left = (128 * step for step in place)
+    assert not judge(_rgb("immunohistochemistry")[top : top + 256, left : left + 256]).is_he
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea", "rocket"])
+def test_parts_of_photographs_are_refused(name: str) -> None:
+    rgb = _rgb(name)
+    height, width = rgb.shape[0] // 2, rgb.shape[1] // 2
+    for top, left in np.ndindex(3, 3):
+        part = rgb[top * height // 2 :, left * width // 2 :][:height, :width]
+        assert not judge(np.ascontiguousarray(part)).is_he
+
+
+def test_out_of_focus_is_named_and_only_then(sample: Image) -> None:
+    whole = Pillow.fromarray(sample.rgb)
+    for radius, sharp in ((0, True), (2, True), (30, False)):
+        verdict = judge(np.asarray(whole.filter(ImageFilter.GaussianBlur(radius))))
+        assert verdict.is_he == sharp
+        assert any(reason.startswith("out of focus") for reason in verdict.reasons) != sharp
+
+
+def test_swapped_channels_are_named(skin: Image) -> None:
+    verdict = judge(np.ascontiguousarray(skin.rgb[..., ::-1]))
+    assert verdict.reasons == ("red and blue look swapped",)
+
+
+def test_black_padding_is_no_shadow(skin: Image) -> None:
+    padded = np.pad(skin.rgb, ((40, 0), (0, 40), (0, 0)))
+    assert judge(padded).is_he
 
 
 @pytest.mark.parametrize(
