@@ -205,7 +205,7 @@ def photographs() -> Iterator[Picture]:
     for number, (name, picture) in enumerate(pictures.items()):
         flat = picture.ndim == 2
         kind, reason = ("greyscale", "greyscale") if flat else ("photograph", "")
-        rgb = picture if picture.dtype == np.uint8 else np.uint8(picture * 255)
+        rgb = picture if picture.dtype == np.uint8 else (picture * 255).astype(np.uint8)
         rgb = np.ascontiguousarray(rgb[..., None].repeat(3, 2) if flat else rgb[..., :3])
         yield Picture(kind, name, rgb, reason)
         rng = np.random.default_rng(number)
@@ -243,8 +243,8 @@ def drawn(count: int = 12) -> Iterator[Picture]:
         ramp = np.linspace(ends[0], ends[1], side).astype(np.uint8)[None].repeat(side, 0)
         yield Picture("drawn: gradient", f"gradient {number}", ramp)
         glass = rng.normal(rng.integers(225, 250, 3), rng.uniform(0.5, 3), (side, side, 3))
-        glass = glass.clip(0, 255).astype(np.uint8)
-        yield Picture("empty glass", f"glass {number}", glass, "no tissue")
+        clear = glass.clip(0, 255).astype(np.uint8)
+        yield Picture("empty glass", f"glass {number}", clear, "no tissue")
         noise = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
         yield Picture("noise", f"noise {number}", noise)
 
@@ -258,6 +258,11 @@ def verdicts(backend: GateBackend, pictures: Iterable[Picture]) -> Iterator[Verd
         yield Verdict(picture.kind, picture.group, right, named)
 
 
+def _share_of(right: npt.NDArray[np.bool_]) -> Callable[[npt.NDArray[np.int64]], float]:
+    """A statistic of drawn pictures: the share that is right."""
+    return lambda drawn: float(right[drawn].mean())
+
+
 def table(found: list[Verdict]) -> Table:
     """A row a kind, and one for all H&E and for all the rest; intervals by group."""
     out = Table("picture", "right", "95% interval", "right reason", "n")
@@ -268,7 +273,7 @@ def table(found: list[Verdict]) -> Table:
     }
     for name, own in {**rows, "all H&E": of_he, "all others": others}.items():
         right = np.array([v.right for v in own])
-        low, high = bootstrap([v.group for v in own], lambda i, right=right: float(right[i].mean()))
+        low, high = bootstrap([v.group for v in own], _share_of(right))
         named = f"{np.mean([v.named for v in own]):.3f}"
         out.add_row(name, f"{right.mean():.3f}", f"{low:.3f} to {high:.3f}", named, str(len(own)))
     return out

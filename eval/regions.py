@@ -1,16 +1,20 @@
 """`python -m eval.regions --data DIR`: regions against masks, and against images without them.
 
 For each concept that a backend knows and a set has masks of: the Dice coefficient where the
-structure is there, beside that of calling all tissue the structure (a rule must beat it to be
-worth anything); and, on images that cannot hold the structure, how often it is reported.
+structure is there, presence aside, beside that of calling all tissue the structure (a model must
+beat it to be worth anything). How often it is reported, where it is there and on images that can't
+hold it. A network is measured only on sets that it was not trained on. For the Dice on the others
+the run's two folds stand in, each trained without half of the sources; presence is the shipped
+network's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json as jsonlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,164 +24,254 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from eval.metrics import dice
-from models.backend import Image, Quality, RegionBackend
+from eval.metrics import bootstrap, dice
+from eval.organ import external_rows
+from eval.vision import Figure
+from models.backend import Image, RegionBackend
 from models.backends import load, tissue_mask
 from tools.errors import BadInput
+from tools.segment import PRESENT_FROM
 
-REPORTED = 0.5
-"""`present` from which on a structure counts as reported."""
+ALL = "regions/all"
+"""Task of the figures over all sets of a concept."""
 
 
 @dataclass(frozen=True)
 class RegionSet:
-    """One folder of `regions/`: its pixel size (None: not known) and what its masks hold.
+    """Images, what their masks hold, and what they can't hold.
 
     Attributes:
-        folder: name below `regions/`.
-        mpp: µm/px, or None.
+        name: folder below `regions/`, or dataset and class of the manifest's external tiles.
+        mpp: µm/px, or None where nobody knows.
         labels: concept name to the values of the mask that it covers.
+        holds: concepts that every image holds, whatever its mask.
         without: concepts that no image of the set can hold.
     """
 
-    folder: str
+    name: str
     mpp: float | None
     labels: dict[str, tuple[int, ...]]
+    holds: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
 
 _NO_SKIN = ("epidermis", "dermis")
 _NO_FAT = ("adipose tissue", "fat droplet")
-SETS = (
-    RegionSet("wsss4luad", 1.0, {"tumor": (1,), "stroma": (2,)}, _NO_SKIN),
-    RegionSet("gleason_cedars11", 0.5, {"stroma": (2,), "gland": (1, 3, 4, 5)}, _NO_SKIN + _NO_FAT),
-    RegionSet("ebhi_polyp49", None, {"gland": (1,)}, _NO_SKIN + _NO_FAT),
-    RegionSet("bcss3", 0.25, {"tumor": (1,)}, _NO_SKIN),
-    RegionSet("ocdc10", 0.5, {"tumor": (1,)}),
-    RegionSet("camelyon32", None, {"metastasis": (1,)}, _NO_SKIN),
-    RegionSet("liver_steatosis", None, {"fat droplet": (1,)}, _NO_SKIN),
-    RegionSet("adipocyte_gtex", 5.6, {}, _NO_SKIN),
+_NO_CANCER = ("tumor", "metastasis", "necrosis")
+_NO_EPITHELIUM = (*_NO_CANCER, *_NO_SKIN, "gland", "epithelium")
+MASKS = (
+    RegionSet("wsss4luad", 1.0, {"tumor": (1,), "stroma": (2,)}, without=_NO_SKIN),
+    RegionSet(
+        "gleason_cedars11",
+        0.5,
+        {"tumor": (3, 4, 5), "stroma": (2,), "gland": (1, 3, 4, 5), "epithelium": (1, 3, 4, 5)},
+        without=_NO_SKIN + _NO_FAT + ("necrosis",),
+    ),
+    RegionSet(
+        "ebhi_polyp49",
+        None,
+        {"gland": (1,), "epithelium": (1,)},
+        without=_NO_SKIN + _NO_FAT + ("necrosis",),
+    ),
+    RegionSet("bcss3", 0.25, {"tumor": (1,)}, without=_NO_SKIN),
+    RegionSet("ocdc10", 0.5, {"tumor": (1,)}, without=("gland",)),
+    RegionSet(
+        "camelyon32",
+        None,
+        {"tumor": (1,), "metastasis": (1,), "epithelium": (1,)},
+        without=(*_NO_SKIN, "gland"),
+    ),
+    RegionSet("liver_steatosis", None, {"fat droplet": (1,)}, without=_NO_CANCER + _NO_SKIN),
 )
-"""The sets with region masks, as their `SOURCE.md` files describe them."""
+"""The sets with masks, as their `SOURCE.md` files describe them."""
+TILES = (
+    RegionSet("crc_val7k_70/adipose", 0.5, {}, ("adipose tissue",), _NO_EPITHELIUM),
+    RegionSet("crc_val7k_70/lymphocytes", 0.5, {}, (), _NO_EPITHELIUM),
+    RegionSet("crc_val7k_70/mucus", 0.5, {}, (), ("necrosis", *_NO_SKIN)),
+    RegionSet("crc_val7k_70/smooth_muscle", 0.5, {}, (), _NO_EPITHELIUM),
+    RegionSet("crc_val7k_70/normal_mucosa", 0.5, {}, ("gland", "epithelium"), _NO_CANCER),
+    RegionSet("crc_val7k_70/stroma", 0.5, {}, ("stroma",), _NO_EPITHELIUM),
+    RegionSet("crc_val7k_70/tumour", 0.5, {}, ("tumor", "epithelium"), _NO_SKIN),
+    RegionSet("breakhis400_40/malignant", None, {}, ("tumor",), _NO_SKIN),
+    RegionSet("oral_rahman/normal", None, {}, ("epithelium",), (*_NO_CANCER, "gland")),
+    RegionSet("oral_rahman/oscc", None, {}, ("tumor",), ("gland",)),
+)
+"""Tiles of one class each, of sources that no training run sees."""
 
 
 @dataclass(frozen=True)
-class RegionFigure:
-    """One concept on one set.
+class RegionCase:
+    """What one image gave for one concept.
 
     Attributes:
-        concept: ontology name.
-        dataset: folder of the set.
-        dice: mean over the images that hold the concept; NaN where none does.
-        dice_all_tissue: the same for calling all tissue the concept.
-        n: images that hold it.
-        reported: share of those on which it is reported.
-        false_reports: share of the images without it on which it is reported; NaN where the set
-            has none.
-        n_without: images without it.
+        group: patient, slide or file, with the set's name before it.
+        holds: whether the concept is there.
+        reported: whether the tool would draw it; None where a fold stands in.
+        dice: of the mask, presence aside; None where the set has no masks or it isn't there.
+        all_tissue: Dice of calling all tissue the concept.
     """
 
     concept: str
     dataset: str
-    dice: float
-    dice_all_tissue: float
-    n: int
-    reported: float
-    false_reports: float
-    n_without: int
-
-    def quality(self) -> Quality:
-        """As a backend declares it."""
-        return Quality("Dice", round(self.dice, 3), self.dataset, self.n)
+    group: str
+    holds: bool
+    reported: bool | None
+    dice: float | None = None
+    all_tissue: float | None = None
 
 
-def region_quality(
-    backend: RegionBackend, data: Path, concepts: tuple[str, ...] | None = None
-) -> list[RegionFigure]:
-    """Measure `backend` on the sets below `data / "regions"`.
+@dataclass(frozen=True)
+class _Sight:
+    image: Image
+    group: str
+    mask: npt.NDArray[np.uint16] | None
+
+
+def _sights(data: Path, one: RegionSet) -> Iterator[_Sight]:
+    if "/" in one.name:
+        for row in external_rows(data):
+            if f"{row['dataset']}/{row['cls']}" == one.name:
+                rgb = np.asarray(Pillow.open(data / row["path"].strip("\0")).convert("RGB"))
+                yield _Sight(Image(rgb, one.mpp), row["group"], None)
+        return
+    folder = data / "regions" / one.name
+    for path in sorted((folder / "images").iterdir()):
+        rgb = np.asarray(Pillow.open(path).convert("RGB"))
+        mask = np.asarray(Pillow.open(folder / "masks" / f"{path.stem}.png")).astype(np.uint16)
+        yield _Sight(Image(rgb, one.mpp), _case(one.name, path.stem), mask)
+
+
+def _case(folder: str, stem: str) -> str:
+    """The patient or slide of an image, from its file name as the set's `SOURCE.md` reads it."""
+    if folder == "ebhi_polyp49":
+        return stem.split("-")[0]
+    return stem.split("_")[0] if folder in ("bcss3", "liver_steatosis") else stem
+
+
+def region_cases(
+    backends: Sequence[RegionBackend], data: Path, concepts: Sequence[str]
+) -> Iterator[RegionCase]:
+    """Ask for `concepts` on every set, each time the first backend that was not trained on it.
 
     Args:
-        backend: under test.
-        data: folder that holds `regions/`.
-        concepts: which ones; None is all that the backend knows.
+        backends: under test; they are one model, and the folds that stand in for it.
+        data: folder that holds `regions/` and `tissue/`.
+        concepts: which ones; those that a backend doesn't know are left out.
 
     Raises:
         BadInput: there is no `regions` folder in `data`.
     """
     if not (data / "regions").is_dir():
         raise BadInput(f"{data} has no folder 'regions'")
-    known = set(backend.regions if concepts is None else concepts) & set(backend.regions)
-    figures = []
-    for one in SETS:
-        asked = sorted(known & (one.labels.keys() | set(one.without)))
-        if asked and (data / "regions" / one.folder).is_dir():
-            figures += _measure(backend, data, one, asked)
+    for one in (*MASKS, *TILES):
+        told = {*one.labels, *one.holds, *one.without}
+        fresh = [b for b in backends if one.name not in getattr(b, "sources", ())]
+        asked = sorted(told & set(concepts) & set(fresh[0].regions)) if fresh else []
+        if asked:
+            steps = track(_sights(data, one), one.name, console=Console(stderr=True))
+            for sight in steps:
+                for concept in asked:
+                    case = _ask(fresh[0], one, sight, concept)
+                    if case:
+                        yield case if fresh[0] is backends[0] else replace(case, reported=None)
+
+
+def _ask(backend: RegionBackend, one: RegionSet, sight: _Sight, concept: str) -> RegionCase | None:
+    """The case of one concept, or None where nobody knows whether the image holds it."""
+    values = one.labels.get(concept)
+    truth = None if sight.mask is None or values is None else np.isin(sight.mask, values)
+    if truth is None and concept not in (*one.holds, *one.without):
+        return None
+    found = backend.region(sight.image, concept)
+    reported = found.present >= PRESENT_FROM and bool(found.mask.any())
+    group = f"{one.name}/{sight.group}"
+    if truth is None or not truth.any():
+        holds = truth is None and concept in one.holds
+        return RegionCase(concept, one.name, group, holds, reported)
+    overlap, tissue = dice(truth, found.mask), dice(truth, tissue_mask(sight.image))
+    return RegionCase(concept, one.name, group, True, reported, overlap, tissue)
+
+
+def region_figures(cases: Sequence[RegionCase]) -> list[Figure]:
+    """Figures of each concept, by set and over all sets; intervals by patient or slide.
+
+    Over all sets, every set weighs the same.
+    """
+    figures: list[Figure] = []
+    for concept in sorted({case.concept for case in cases}):
+        own = [case for case in cases if case.concept == concept]
+        for dataset in dict.fromkeys(case.dataset for case in own):
+            part = [case for case in own if case.dataset == dataset]
+            figures += _figures(f"regions/{dataset}", concept, part)
+        figures += _figures(ALL, concept, own)
     return figures
 
 
-def _images(data: Path, one: RegionSet) -> Iterator[tuple[Image, npt.NDArray[np.uint16] | None]]:
-    folder = data / "regions" / one.folder
-    paths = sorted((folder / "images").iterdir())
-    for path in track(paths, one.folder, console=Console(stderr=True), transient=True):
-        rgb = np.asarray(Pillow.open(path).convert("RGB"))
-        mask = folder / "masks" / f"{path.stem}.png"
-        truth = np.asarray(Pillow.open(mask)).astype(np.uint16) if mask.exists() else None
-        yield Image(rgb, one.mpp), truth
+def _figures(task: str, concept: str, cases: Sequence[RegionCase]) -> Iterator[Figure]:
+    measures: dict[str, Callable[[RegionCase], float | None]] = {
+        "Dice": lambda case: case.dice,
+        "Dice of all tissue": lambda case: case.all_tissue,
+        "found": lambda case: case.reported if case.holds else None,
+        "false masks": lambda case: None if case.holds else case.reported,
+    }
+    for name, measure in measures.items():
+        values = [(case, measure(case)) for case in cases]
+        known = [(case, float(value)) for case, value in values if value is not None]
+        if known:
+            statistic = _by_set([case.dataset for case, _ in known], [value for _, value in known])
+            low, high = bootstrap([case.group for case, _ in known], statistic)
+            value = statistic(np.arange(len(known)))
+            yield Figure(task, f"{concept} {name}", value, low, high, len(known))
 
 
-def _measure(
-    backend: RegionBackend, data: Path, one: RegionSet, asked: list[str]
-) -> list[RegionFigure]:
-    overlaps: dict[str, list[tuple[float, float]]] = {concept: [] for concept in asked}
-    hits: dict[str, list[bool]] = {concept: [] for concept in asked}
-    alarms: dict[str, list[bool]] = {concept: [] for concept in asked}
-    for image, mask in _images(data, one):
-        for concept in asked:
-            found = backend.region(image, concept)
-            values = one.labels.get(concept)
-            truth = None if mask is None or values is None else np.isin(mask, values)
-            if truth is not None and truth.any():
-                every = dice(truth, tissue_mask(image))
-                overlaps[concept].append((dice(truth, found.mask), every))
-                hits[concept].append(found.present >= REPORTED)
-            elif truth is not None or concept in one.without:
-                alarms[concept].append(found.present >= REPORTED)
-    return [
-        RegionFigure(
-            concept=concept,
-            dataset=one.folder,
-            dice=_mean([ours for ours, _ in overlaps[concept]]),
-            dice_all_tissue=_mean([every for _, every in overlaps[concept]]),
-            n=len(overlaps[concept]),
-            reported=_mean(hits[concept]),
-            false_reports=_mean(alarms[concept]),
-            n_without=len(alarms[concept]),
-        )
-        for concept in asked
-    ]
+def _by_set(
+    datasets: Sequence[str], values: Sequence[float]
+) -> Callable[[npt.NDArray[np.int64]], float]:
+    """The mean over sets of the mean over the drawn cases of a set."""
+    names, number = np.unique(np.asarray(datasets), return_inverse=True)
+    value = np.asarray(values)
+
+    def statistic(indices: npt.NDArray[np.int64]) -> float:
+        count = np.bincount(number[indices], minlength=len(names))
+        total = np.bincount(number[indices], weights=value[indices], minlength=len(names))
+        return float((total[count > 0] / count[count > 0]).mean())
+
+    return statistic
 
 
-def _mean(values: list[float] | list[bool]) -> float:
-    return float(np.mean(values)) if values else float("nan")
-
-
-def table(figures: list[RegionFigure]) -> Table:
-    """The figures for people."""
-    out = Table("concept", "set", "Dice", "all tissue", "n", "reported", "false reports", "n")
+def _table(figures: Sequence[Figure]) -> Table:
+    table = Table()
+    for column in ("task", "metric", "value", "95% interval", "n"):
+        table.add_column(column, justify="left" if column in ("task", "metric") else "right")
     for f in figures:
-        shares = (f"{f.dice:.3f}", f"{f.dice_all_tissue:.3f}", str(f.n), f"{f.reported:.2f}")
-        out.add_row(f.concept, f.dataset, *shares, f"{f.false_reports:.2f}", str(f.n_without))
-    return out
+        table.add_row(f.task, f.metric, f"{f.value:.3f}", f"{f.low:.3f} to {f.high:.3f}", str(f.n))
+    return table
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with 'regions' in it.")],
-    backend: Annotated[str, typer.Option(help="Name of the backend.")] = "classical",
+    data: Annotated[Path, typer.Option(help="Folder with regions/ and tissue/.")],
+    backend: Annotated[str, typer.Option(help="Name of the backend.")] = "regions",
+    folds: Annotated[
+        Path | None, typer.Option(help="Folder of the training run, with fold-0 and fold-1.")
+    ] = None,
     concept: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable.")] = None,
+    json: Annotated[bool, typer.Option(help="Print one JSON object instead.")] = False,
 ) -> None:
     """Measure the regions of a backend and print a table."""
-    figures = region_quality(load(backend), data, tuple(concept) if concept else None)
-    Console().print(table(figures))
+    loaded: list[Any] = [load(backend)]
+    if folds:
+        from models.vision.regions import TextRegions
+
+        loaded += [TextRegions(folds / f"fold-{n}.safetensors") for n in (0, 1)]
+    asked = concept or list(loaded[0].regions)
+    figures = region_figures(list(region_cases(loaded, data, asked)))
+    if json:
+        report = {"info": asdict(loaded[0].info), "figures": [asdict(f) for f in figures]}
+        command = "python -m eval.regions --data DIR --folds DIR --json"
+        whole = {"command": command, "backends": [report], "limit": None}
+        print(jsonlib.dumps(whole, indent=1, ensure_ascii=False))
+    else:
+        Console().print(_table(figures))
 
 
 if __name__ == "__main__":

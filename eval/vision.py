@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json as jsonlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from rich.table import Table
 from scipy import ndimage
 from skimage.segmentation import relabel_sequential
 
+from eval import mitosis, organ
 from eval.metrics import (
     Detection,
     aggregated_jaccard,
-    balanced_accuracy,
     bootstrap,
     dice,
     match_centres,
@@ -168,67 +167,33 @@ def _figure(
     return Figure(task, metric, statistic(np.arange(len(groups))), low, high, len(groups))
 
 
-@dataclass(frozen=True)
-class TissueCase:
-    """What one image gave: the truth, the answer, and the best guess behind it (None: no idea)."""
+def mitosis_figures(backend: NucleiBackend, folder: Path) -> list[Figure]:
+    """Mitotic figures, at 40x and reduced to 20x; intervals by patient.
 
-    truth: str
-    label: str | None
-    best: str | None
-    group: str
-
-
-def tissue_cases(backend: TissueBackend, data: Path, limit: int | None) -> Iterator[TissueCase]:
-    """Ask for the organ of every external image (at most `limit` of them, evenly spaced)."""
-    with (data / "tissue" / "manifest.csv").open(newline="", encoding="utf-8") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["split"] == "external"]
-    for row in track(_some(rows, limit), "organ", console=Console(stderr=True), transient=True):
-        path = data / row["path"].strip("\0")  # the manifest as it came holds a run of NULs
-        rgb = np.asarray(Pillow.open(path).convert("RGB"))
-        try:
-            mpp = float(row["mpp"])
-        except ValueError:
-            mpp = float("nan")
-        answer = backend.tissue(Image(rgb, mpp if np.isfinite(mpp) else None))
-        truth = row["organ"].replace("_", " ")
-        best = answer.ranked[0][0] if answer.ranked else None
-        yield TissueCase(truth, answer.label, best, f"{row['dataset']}/{row['group']}")
-
-
-def tissue_figures(cases: list[TissueCase]) -> list[Figure]:
-    """Organ figures on other sources; intervals by patient, slide or near-duplicate cluster.
-
-    `false alarm` is the share of images of which a user who names the right organ would be asked
-    whether he is sure; `coverage` the share that gets an answer at all; `mismatch recall` the
-    share of wrong expectations, each other organ of the set in turn, that would be questioned.
+    Where nobody has any figure, false ones a mm² with an interval by field.
     """
-    organs = sorted({case.truth for case in cases})
+    figures: list[Figure] = []
+    for coarser, suffix in ((1, ""), (2, " at 0.5 µm/px")):
+        cases = list(mitosis.mitosis_cases(backend, folder, coarser))
+        found = [case.found for case in cases]
+        groups = [case.case for case in cases]
+        figures.append(_figure(mitosis.TASK, f"F1{suffix}", _pooled(found), groups))
+        none = mitosis.without_figures(cases)
+        statistic, names = mitosis.false_per_mm2(none), [case.name for case in none]
+        figures.append(_figure(mitosis.TASK, f"false per mm²{suffix}", statistic, names))
+        for patient in sorted({case.case for case in cases} - {case.case for case in none}):
+            own = [case for case in cases if case.case == patient]
+            statistic, names = _pooled([case.found for case in own]), [case.name for case in own]
+            metric = f"F1{suffix}, {patient.replace('_', ' ')} alone"
+            figures.append(_figure(mitosis.TASK, metric, statistic, names))
+    return figures
 
-    def recall(indices: npt.NDArray[np.int64]) -> float:
-        shares = [
-            np.mean([cases[i].label not in (None, e) for e in organs if e != cases[i].truth])
-            for i in indices
-        ]
-        return float(np.mean(shares))
 
-    def answered(indices: npt.NDArray[np.int64]) -> float:
-        known = [cases[i] for i in indices if cases[i].label is not None]
-        return float(np.mean([c.label == c.truth for c in known])) if known else float("nan")
-
-    statistics: dict[str, Callable[[npt.NDArray[np.int64]], float]] = {
-        "balanced accuracy (best guess)": lambda indices: balanced_accuracy(
-            [cases[i].truth for i in indices], [cases[i].best for i in indices]
-        ),
-        "coverage": _mean([float(case.label is not None) for case in cases]),
-        "accuracy where answered": answered,
-        "false alarm": _mean([float(case.label not in (None, case.truth)) for case in cases]),
-    }
-    if not any(case.label for case in cases):
-        del statistics["accuracy where answered"]
-    if len(organs) > 1:
-        statistics["mismatch recall"] = recall
+def tissue_figures(cases: list[organ.TissueCase]) -> list[Figure]:
+    """Organ figures on other sources; intervals by patient, slide or near-duplicate cluster."""
     groups = [case.group for case in cases]
-    return [_figure("organ/external", name, of, groups) for name, of in statistics.items()]
+    found = organ.statistics(cases)
+    return [_figure(organ.TASK, name, statistic, groups) for name, statistic in found.items()]
 
 
 def _some(items: list[Any], limit: int | None) -> list[Any]:
@@ -238,18 +203,18 @@ def _some(items: list[Any], limit: int | None) -> list[Any]:
 
 
 def load_backends(name: str) -> list[Any]:
-    """The backends to measure: `default` is the trained ones; a `.safetensors` path nuclei."""
+    """The backends to measure: `default` is the trained ones; a `.safetensors` path its network."""
     if name.endswith(".safetensors"):
+        from models.vision.mitosis import MitoticFigures
         from models.vision.nuclei import FlowNuclei
 
+        if Path(name).stem == "mitosis":
+            return [MitoticFigures(FlowNuclei(), Path(name))]
         return [FlowNuclei(Path(name))]
-    if name == "default":
-        from models.vision.nuclei import FlowNuclei
-        from models.vision.tissue import ProbeTissue
-
-        return [FlowNuclei(), ProbeTissue()]
     from models.backends import LOADERS, load
 
+    if name == "default":
+        return [load(trained) for trained in ("flow", "probe")]
     if name not in LOADERS:
         raise BadInput(f"No backend {name!r}. There are: default, {', '.join(sorted(LOADERS))}.")
     return [load(name)]
@@ -258,7 +223,9 @@ def load_backends(name: str) -> list[Any]:
 def measure(backend: Any, data: Path, limit: int | None) -> list[Figure]:
     """Every figure that `backend` can be measured on, with at most `limit` images a set."""
     figures: list[Figure] = []
-    if isinstance(backend, NucleiBackend):
+    if isinstance(backend, NucleiBackend) and mitosis.CONCEPT in backend.cells:
+        figures += mitosis_figures(backend, data / "mitosis" / "brecahad")
+    if isinstance(backend, NucleiBackend) and ALL_NUCLEI in backend.cells:
         for name in ("monuseg", "consep"):
             folder = data / "nuclei" / "test" / name
             stems = _some(sorted(path.stem for path in (folder / "images").iterdir()), limit)
@@ -266,7 +233,9 @@ def measure(backend: Any, data: Path, limit: int | None) -> list[Figure]:
             cases = [score_image(backend, folder, stem) for stem in steps]
             figures += nuclei_figures(f"nuclei/{name}", cases)
     if isinstance(backend, TissueBackend):
-        figures += tissue_figures(list(tissue_cases(backend, data, limit)))
+        rows = _some(organ.external_rows(data), limit)
+        steps = track(rows, "organ", console=Console(stderr=True), transient=True)
+        figures += tissue_figures(list(organ.tissue_cases(backend, data, steps)))
     return figures
 
 
@@ -288,7 +257,7 @@ def vision(
     Args:
         data: folder that holds `nuclei/test/<set>` and `tissue/manifest.csv`.
         backend: `default` (the trained ones), a name of `models.backends`, or the path of a
-            `.safetensors` file of the nucleus network.
+            `.safetensors` file of the nucleus network, or of `mitosis.safetensors`.
         json: print one JSON object instead of tables.
         limit: at most so many images a set.
 

@@ -31,10 +31,50 @@ def _probe() -> Any:
     return ProbeTissue()
 
 
+def _regions() -> Any:
+    from models.vision.regions import TextRegions
+
+    return TextRegions()
+
+
+def _sam() -> Any:
+    from models.external.config import SamEntry, configured
+    from models.external.sam import SamRegions
+
+    entry = configured("sam", SamEntry)
+    return SamRegions(entry, _loaded(entry.over))
+
+
+def _cellpose_sam() -> Any:
+    from models.external.cellpose_sam import cellpose_sam
+    from models.external.config import Entry, configured
+
+    return cellpose_sam(configured("cellpose-sam", Entry))
+
+
+def _torchscript() -> Any:
+    from models.external.config import TorchScriptEntry, configured
+    from models.external.torchscript import torchscript
+
+    return torchscript(configured("torchscript", TorchScriptEntry))
+
+
+def _hf_encoder() -> Any:
+    from models.external.config import EncoderEntry, configured
+    from models.external.encoder import encoder_tissue
+
+    return encoder_tissue(configured("hf-encoder", EncoderEntry))
+
+
 LOADERS: dict[str, Callable[[], Any]] = {
     "classical": _classical,
     "flow": _flow,
     "probe": _probe,
+    "regions": _regions,
+    "sam": _sam,
+    "cellpose-sam": _cellpose_sam,
+    "torchscript": _torchscript,
+    "hf-encoder": _hf_encoder,
 }
 """Backend name to the function that loads it. Imports are deferred: networks take seconds."""
 _loading = Lock()
@@ -45,6 +85,7 @@ def load(name: str) -> Any:
 
     Raises:
         KeyError: there is no backend of that name.
+        ModelUnavailable: a production backend (`models.external`) is not configured as it has to.
     """
     with _loading:
         return _loaded(name)

@@ -35,7 +35,7 @@ PLANNER_TOOLS: dict[str, Tool[Any, Any]] = {
 DEFAULT_BACKENDS: dict[str, tuple[str, ...]] = {
     "check_image": ("classical",),
     "classify_tissue": ("classical",),
-    "segment": ("classical",),
+    "segment": ("regions", "flow", "classical"),
     "count_nuclei": ("flow", "classical"),
 }
 """Backends a tool asks, in order: the first whose vocabulary has the target answers."""

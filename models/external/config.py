@@ -72,14 +72,17 @@ class TorchScriptEntry(Entry):
 
 
 class EncoderEntry(Entry):
-    """A vision encoder: `checkpoint` lies in the model's folder, beside its `config.json`.
+    """`hf-encoder`: `checkpoint` lies in the model's folder, beside its `config.json`.
 
     Attributes:
         licence: of its weights.
+        probe: what `python -m models.train tissue --hf-encoder` made of it; a relative path starts
+            at the TOML file's folder.
         model_args: arguments for timm that the folder's `config.json` does not hold.
     """
 
     licence: str
+    probe: Path | None = None
     model_args: dict[str, bool | int | float | str] = {}
 
 
@@ -122,6 +125,13 @@ SLOTS = {
         "InstanSeg brightfield_nuclei, https://github.com/instanseg/instanseg/releases",
         "Apache-2.0",
         'licence = "Apache-2.0"',
+    ),
+    "hf-encoder": Slot(
+        EncoderEntry,
+        "the organ, by a probe on a pathology foundation model",
+        "for example UNI2-h, https://huggingface.co/MahmoodLab/UNI2-h",
+        "of the model",
+        'licence = "CC-BY-NC-ND-4.0"',
     ),
 }
 """The production backends by name. Licences are those that the sources state."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoImageProcessor, AutoModel
 
-from models.external.config import EncoderEntry, ModelUnavailable
-from models.vision.weights import inference_dtype
+from models.external.config import EncoderEntry, ModelUnavailable, config_path
+from models.vision.tissue import ProbeTissue
+from models.vision.weights import inference_dtype, read_weights
 
 _BATCH = 16
 
@@ -66,6 +68,27 @@ class Encoder:
             with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
                 found.append(self._embed((x - self._mean) / self._spread).float().cpu())
         return torch.cat(found).numpy()
+
+
+def encoder_tissue(entry: EncoderEntry) -> ProbeTissue:
+    """The organ probe that was trained on the configured encoder.
+
+    Raises:
+        ModelUnavailable: there is none, or it was trained on another encoder.
+    """
+    train = "train one by `python -m models.train tissue --hf-encoder` and name it as `probe`"
+    if entry.probe is None:
+        raise ModelUnavailable(f"{config_path()}: [hf-encoder] has no probe: {train}")
+    path = config_path().parent / entry.probe.expanduser()
+    if not path.is_file():
+        raise ModelUnavailable(f"{config_path()}: [hf-encoder] there is no file {path}: {train}")
+    if read_weights(path).settings.get("encoder") != entry.sha256:
+        raise ModelUnavailable(f"{path} was trained on another encoder than configured: {train}")
+    backend = ProbeTissue(path, Encoder(entry))
+    weights = {**backend.info.weights, entry.checkpoint.name: entry.sha256}
+    licence = f"{entry.licence} (encoder); {backend.info.licence} (probe)"
+    backend.info = replace(backend.info, name="hf-encoder", weights=weights, licence=licence)
+    return backend
 
 
 Loaded = tuple[nn.Module, Callable[[Tensor], Tensor], int, list[float], list[float]]

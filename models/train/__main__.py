@@ -1,4 +1,4 @@
-"""`python -m models.train nuclei|tissue`: one command a model."""
+"""`python -m models.train nuclei|tissue|regions|mitosis`: one command a model."""
 
 from __future__ import annotations
 
@@ -43,18 +43,55 @@ def tissue(
     data: Data,
     out: Out,
     config: Annotated[Path, typer.Option(exists=True)] = _HERE / "tissue.toml",
+    hf_encoder: Annotated[bool, typer.Option(help="On the encoder of models.toml.")] = False,
 ) -> None:
     """Train the organ probe; its features are cached in the output folder."""
+    from models.external.config import EncoderEntry, configured
+    from models.external.encoder import Encoder
     from models.train.config import TissueConfig
     from models.train.tissue import train
 
+    encoder = Encoder(configured("hf-encoder", EncoderEntry)) if hf_encoder else None
     out.mkdir(parents=True, exist_ok=True)
-    train(data, TissueConfig.read(config), out)
+    train(data, TissueConfig.read(config), out, encoder)
+
+
+@app.command()
+def regions(
+    data: Data,
+    out: Out,
+    config: Annotated[Path, typer.Option(exists=True)] = _HERE / "regions.toml",
+) -> None:
+    """Train the region network and its two halves; run it again after an interruption."""
+    from models.train.config import RegionConfig
+    from models.train.regions import run
+
+    out.mkdir(parents=True, exist_ok=True)
+    run(data, RegionConfig.read(config), out)
+
+
+@app.command()
+def mitosis(
+    data: Data,
+    out: Out,
+    config: Annotated[Path, typer.Option(exists=True)] = _HERE / "mitosis.toml",
+) -> None:
+    """Train the classifier of mitotic figures; run it again to go on after an interruption."""
+    from models.train.config import MitosisConfig
+    from models.train.mitosis import read_pictures, ship, split, train
+
+    settings = MitosisConfig.read(config)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures, held = split(read_pictures(data, settings, out / "nuclei"), settings)
+    print(f"{len(pictures)} pictures to train on, {len(held)} held out", flush=True)
+    ship(train(pictures, settings, out), pictures, held, settings, out)
 
 
 @app.command()
 def figures(
-    report: Annotated[Path, typer.Option(exists=True, help="Output of `eval vision --json`.")],
+    report: Annotated[
+        Path, typer.Option(exists=True, help="Output of `--json` of the evaluation.")
+    ],
     weights: Annotated[Path, typer.Option(exists=True, help="The weights that it measured.")],
 ) -> None:
     """Add measured figures to the card of a weights file."""

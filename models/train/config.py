@@ -36,22 +36,37 @@ class Source(_Config):
     typed: bool = False
 
 
-class NucleiConfig(_Config):
-    """A training run of the nucleus network.
+class Schedule(_Config):
+    """How `models.train.loop` trains.
 
     Attributes:
-        seed: of the initial weights and of every batch; a batch is a function of seed and step.
-        steps: optimiser steps in all. The rate is constant until `decay` of them are left, so that
-            a run may be resumed with another total until then.
         warmup: steps of linear warm-up.
-        decay: last steps, in which the rate falls linearly to zero.
-        batch: crops a step.
-        crop: side of a crop at the working resolution, px.
-        rate: AdamW's learning rate of the decoder.
+        decay: last steps, in which the rate falls linearly to zero. It is constant until then, so
+            that a run may be resumed with another total.
+        rate: AdamW's learning rate.
         encoder_rate: learning rate of the pretrained encoder.
         weight_decay: AdamW's.
         average: decay of the exponential moving average of the weights.
         checkpoint_every: steps between checkpoints.
+    """
+
+    warmup: PositiveInt
+    decay: PositiveInt
+    rate: PositiveFloat
+    encoder_rate: PositiveFloat
+    weight_decay: float
+    average: float
+    checkpoint_every: PositiveInt
+
+
+class NucleiConfig(Schedule):
+    """A training run of the nucleus network.
+
+    Attributes:
+        seed: of the initial weights and of every batch; a batch is a function of seed and step.
+        steps: optimiser steps in all.
+        batch: crops a step.
+        crop: side of a crop at the working resolution, px.
         holdout: every so-manyth image of `holdout_sources`, by name, is kept for validation.
         holdout_sources: the sources that give validation images.
         sources: name of the folder under `nuclei/train` to its description.
@@ -60,15 +75,8 @@ class NucleiConfig(_Config):
 
     seed: int
     steps: PositiveInt
-    warmup: PositiveInt
-    decay: PositiveInt
     batch: PositiveInt
     crop: PositiveInt
-    rate: PositiveFloat
-    encoder_rate: PositiveFloat
-    weight_decay: float
-    average: float
-    checkpoint_every: PositiveInt
     holdout: PositiveInt
     holdout_sources: list[str]
     licence: str
@@ -94,3 +102,90 @@ class TissueConfig(_Config):
     false_alarm: PositiveFloat
     licences: list[str] = []
     licence: str
+
+
+class MitosisConfig(Schedule):
+    """A training run of the classifier of mitotic figures.
+
+    Attributes:
+        seed: of the initial weights and of every batch.
+        first_steps: optimiser steps on negatives as they come.
+        steps: further steps on negatives drawn by how much they looked like figures after those.
+        batch: crops a step, half of them figures.
+        holdout: every so-manyth group of a set is kept for the threshold.
+        prevalence: figures a mm² that the threshold is chosen for.
+        figures: name of a folder of patches under `mitosis` to the licence of its data.
+        fields: folder of fields without known figures, under the data folder, to its licence.
+        licence: of the resulting weights.
+    """
+
+    seed: int
+    first_steps: PositiveInt
+    steps: PositiveInt
+    batch: PositiveInt
+    holdout: PositiveInt
+    prevalence: PositiveFloat
+    figures: dict[str, str]
+    fields: dict[str, str]
+    licence: str
+
+
+class RegionSource(_Config):
+    """One set for the region network: a folder with masks, or tiles of the manifest.
+
+    Attributes:
+        weight: share of crops that come from it, relative to the other sources.
+        licence: of the data, for the card.
+        mpp: µm/px of its images, or a guess where nobody knows.
+        fold: which of the two cross-validation folds leaves it out; None: its groups alternate.
+        inside: concept to the mask values that are it, for a folder of `regions`.
+        outside: concept to the mask values that are surely not it. Pixels of all other values
+            teach nothing about the concept.
+        tiles: dataset and class of the manifest's tiles, as `dataset.class`; empty for a folder of
+            `regions`.
+        share: concept to the share of a tile's tissue that is surely it, at the least.
+        absent: concepts that no image of the set holds.
+    """
+
+    weight: PositiveFloat
+    licence: str
+    mpp: PositiveFloat
+    fold: int | None = None
+    inside: dict[str, list[int]] = {}
+    outside: dict[str, list[int]] = {}
+    tiles: str = ""
+    share: dict[str, PositiveFloat] = {}
+    absent: list[str] = []
+
+
+class RegionConfig(Schedule):
+    """A training run of the region network.
+
+    Attributes:
+        seed: of the initial weights and of every batch.
+        steps: optimiser steps of the shipped network.
+        fold_steps: optimiser steps of each of the two networks that are trained on a half of the
+            sources to be measured on the other half.
+        batch, crop: as in `NucleiConfig`.
+        holdout: every so-manyth group of the sources of fold 0 is kept back for calibration.
+        concepts: ontology names that it is taught.
+        declared: those of them that it answers: whose quality on left-out sources will do.
+        false_masks: share of kept-back images without a concept that may be said to hold it.
+        least_evidence: concept to the evidence below which it is never said to be there, where
+            what is kept back holds too few look-alikes.
+        sources: by the set's name.
+        licence: of the resulting weights.
+    """
+
+    seed: int
+    steps: PositiveInt
+    fold_steps: PositiveInt
+    batch: PositiveInt
+    crop: PositiveInt
+    holdout: PositiveInt
+    concepts: list[str]
+    declared: list[str]
+    false_masks: PositiveFloat
+    least_evidence: dict[str, float]
+    licence: str
+    sources: dict[str, RegionSource]

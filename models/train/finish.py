@@ -23,7 +23,8 @@ from models.vision.nuclei import Maps, Settings, enlarge, instances, predict, re
 _MPPS = (0.3, 0.35, 0.4)
 _INSIDE = (-0.75, -0.5, -0.25, 0.0)
 _LEAST_UM2 = (1.5, 3.0)
-_CONFIDENCE = (0.0, 0.55, 0.6)
+_CONFIDENCE = 0.62
+"""Five held-out fields leave it open; on 54 fields of six training sets, less counts too many."""
 _SIDE = 600
 
 
@@ -66,8 +67,8 @@ def choose_settings(net: FlowNet, held: Sequence[Field]) -> tuple[Settings, tupl
             scale = field.mpp / mpp
             shape = (round(rgb.shape[0] * scale), round(rgb.shape[1] * scale))
             maps.append(predict(net, resize(rgb, shape)))
-        for inside, least, sure in itertools.product(_INSIDE, _LEAST_UM2, _CONFIDENCE):
-            settings = Settings(mpp, inside, round(least / mpp**2), sure)
+        for inside, least in itertools.product(_INSIDE, _LEAST_UM2):
+            settings = Settings(mpp, inside, round(least / mpp**2), _CONFIDENCE)
             score = held_out_score(maps, [truth for _, truth in windows], settings)
             if best is None or sum(score) > best[0]:
                 best = (sum(score), settings, score)

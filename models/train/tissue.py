@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image as Pillow
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.external.encoder import Encoder
 from models.train.augment import degrade, jitter_stain
 from models.train.cards import tissue_card
 from models.train.config import TissueConfig
@@ -75,12 +77,18 @@ def augmented(rgb: npt.NDArray[np.uint8], count: int, rng: np.random.Generator) 
     return torch.stack(out)
 
 
-def embed(data: Path, samples: Sequence[Sample], config: TissueConfig, cache: Path) -> Set:
+def embed(
+    data: Path,
+    samples: Sequence[Sample],
+    config: TissueConfig,
+    cache: Path,
+    encoder: Encoder | None,
+) -> Set:
     """Features of all samples, kept in `cache` (npz) together with what they were made from.
 
-    A cache of the same seed and views that holds more images than these serves as well.
+    A cache of the same encoder, seed and views that holds more images than these serves as well.
     """
-    settings = [config.seed, config.views]
+    settings = [config.seed, config.views, *([encoder.sha256] if encoder else [])]
     organ = np.array([sample.organ for sample in samples])
     source = np.array([sample.source for sample in samples])
     if cache.exists():
@@ -90,13 +98,13 @@ def embed(data: Path, samples: Sequence[Sample], config: TissueConfig, cache: Pa
         if made == settings and all(sample.path in place for sample in samples):
             rows = [place[sample.path] for sample in samples]
             return Set(kept["train"][rows], kept["plain"][rows], organ, source)
-    encoder = frozen_encoder()
+    encode = encoder or partial(pooled, frozen_encoder())
     train, plain = [], []
     for index, sample in enumerate(samples):
         rgb = np.asarray(Pillow.open(data / sample.path).convert("RGB"))
         rng = np.random.default_rng([config.seed, sample.number])
         batch = torch.cat([augmented(rgb, config.views, rng), views(rgb)])
-        features = pooled(encoder, batch).astype(np.float64)
+        features = encode(batch).astype(np.float64)
         train.append(features[: config.views])
         plain.append(features[config.views :])
         if index % 100 == 0:
@@ -106,10 +114,14 @@ def embed(data: Path, samples: Sequence[Sample], config: TissueConfig, cache: Pa
     return Set(np.stack(train), np.stack(plain), organ, source)
 
 
-def train(data: Path, config: TissueConfig, out: Path) -> None:
-    """Embed, choose shrinkage, temperature and threshold, fit, write weights and card to `out`."""
+def train(data: Path, config: TissueConfig, out: Path, encoder: Encoder | None = None) -> None:
+    """Embed, choose shrinkage, temperature and threshold, fit, write weights and card to `out`.
+
+    With `encoder`, the probe is for that one, whose weights stay where they are; else for
+    EfficientNet-Lite0, whose weights go into the file.
+    """
     samples = read_manifest(data, config)
-    features = embed(data, samples, config, out / "tissue-features.npz")
+    features = embed(data, samples, config, out / "tissue-features.npz", encoder)
     organs = sorted(set(features.organ.tolist()))
     tried = {p: list(leave_sources_out(features, organs, p)) for p in config.shrinkages}
     for p, left_out in tried.items():
@@ -120,8 +132,8 @@ def train(data: Path, config: TissueConfig, out: Path) -> None:
     temperature = calibrate(sources)
     threshold = choose_threshold([*sources, *unseen], temperature, config.false_alarm)
     probe = fit(features, np.ones(len(samples), bool), organs, shrinkage)
-    encoder = frozen_encoder().state_dict()
-    tensors = {f"encoder.{k}": v.half() for k, v in encoder.items()}
+    own = {} if encoder else frozen_encoder().state_dict()
+    tensors = {f"encoder.{k}": v.half() for k, v in own.items()}
     for name in ("mean", "spread", "weight", "bias"):
         tensors[name] = torch.from_numpy(getattr(probe, name)).float()
     settings = {
@@ -130,6 +142,8 @@ def train(data: Path, config: TissueConfig, out: Path) -> None:
         "threshold": f"{threshold:.2f}",
         "licence": config.licence,
     }
+    if encoder:
+        settings["encoder"] = encoder.sha256
     save_file({k: v.contiguous() for k, v in tensors.items()}, out / "tissue.safetensors", settings)
     card = tissue_card(samples, sources, unseen, config, settings, shrinkage)
     (out / "tissue.md").write_text(card, encoding="utf-8")

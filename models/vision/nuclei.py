@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from skimage.segmentation import expand_labels, relabel_sequential
 from torch.nn import functional
 
 from models.backend import ALL_NUCLEI, BackendInfo, Image, Nuclei, Quality
+from models.memory import Memory
 from models.tiling import Labels, Slices, stitch_instances
 from models.vision.net import KINDS, STRIDE, FlowNet
 from models.vision.weights import WEIGHTS, inference_dtype, read_figures, read_weights
@@ -35,12 +35,17 @@ _SEEN_AS = {
     "lymphocyte": "inflammatory cell",
     "epithelial cell": "epithelial cell",
     "spindle cell": "spindle cell",
+    "fibroblast": "spindle cell",
+}
+_NOT_APART = {
+    "lymphocyte": "lymphocytes and other inflammatory cells are not told apart",
+    "fibroblast": "fibroblasts and other spindle cells (muscle, endothelium) are not told apart",
 }
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What turns predictions into instances; chosen on held-out fields by the training run.
+    """What turns predictions into instances; comes with the weights.
 
     Attributes:
         mpp: µm/px that the network works at.
@@ -220,7 +225,7 @@ class FlowNuclei:
         )
         figures = read_figures(weights)
         self.cells: Mapping[str, Quality | None] = {name: figures.get(name) for name in _SEEN_AS}
-        self._kept: OrderedDict[tuple[str, float | None], _Found] = OrderedDict()
+        self._memory = Memory(_KEPT)
         self._lock = threading.Lock()
 
     def nuclei(self, image: Image, concept: str) -> Nuclei:
@@ -230,8 +235,8 @@ class FlowNuclei:
             KeyError: `concept` is not in `cells`.
         """
         kind = _SEEN_AS[concept]
-        with self._lock:
-            found = self._find(image)
+        with self._lock:  # calls that run at once wait for one computation
+            found = self._memory.get((image.digest, image.mpp), lambda: self._segment(image))
         if kind == ALL_NUCLEI:
             wanted = np.ones(len(found.confidence), bool)
             confidence = found.confidence
@@ -253,25 +258,14 @@ class FlowNuclei:
 
     def _method(self, concept: str, mpp: float | None) -> str:
         said = ["trained flow network (EfficientNet-Lite0) and Cellpose dynamics"]
-        if concept == "lymphocyte":
-            said.append("lymphocytes and other inflammatory cells are not told apart")
+        if concept in _NOT_APART:
+            said.append(_NOT_APART[concept])
         if mpp is None:
             said.append(f"resolution unknown, taken as {_ASSUMED_MPP} µm/px")
         elif not _MPP_RANGE[0] <= mpp <= _MPP_RANGE[1]:
             low, high = _MPP_RANGE
             said.append(f"{mpp:g} µm/px is outside {low:g} to {high:g}, where it was trained")
         return "; ".join(said)
-
-    def _find(self, image: Image) -> _Found:
-        key = (image.digest, image.mpp)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        found = self._segment(image)
-        self._kept[key] = found
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return found
 
     def _segment(self, image: Image) -> _Found:
         mpp = image.mpp if image.mpp is not None else _ASSUMED_MPP

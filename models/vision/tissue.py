@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from models.backend import BackendInfo, Image, Tissue
 from models.vision.features import pooled, views
 from models.vision.net import fold_norms, plain_encoder
 from models.vision.weights import WEIGHTS, read_weights
 
+Encode = Callable[[Tensor], npt.NDArray[np.float32]]
+"""Pictures (B, 3, S, S), 0..1, to features (B, D)."""
 _SHOWN = 5
 _LEAST_SIDE = 64
 
@@ -22,6 +27,16 @@ def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: npt.NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
     return result
+
+
+def _shipped(tensors: dict[str, Tensor]) -> Encode:
+    """EfficientNet-Lite0 from the tensors under `encoder.`."""
+    prefix = "encoder."
+    encoder = fold_norms(plain_encoder())
+    encoder.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
+    return partial(pooled, encoder.eval())
 
 
 class ProbeTissue:
@@ -37,15 +52,17 @@ class ProbeTissue:
         threshold: probability from which it names an organ.
     """
 
-    def __init__(self, weights: Path = WEIGHTS / "tissue.safetensors") -> None:
-        """Load the encoder and the probe from one file of `python -m models.train tissue`."""
+    def __init__(
+        self, weights: Path = WEIGHTS / "tissue.safetensors", encode: Encode | None = None
+    ) -> None:
+        """Load a file of `python -m models.train tissue`.
+
+        Args:
+            weights: the probe, and its encoder where it is the shipped kind.
+            encode: the encoder that the probe was trained on, where it is another one.
+        """
         read = read_weights(weights)
-        self.encoder = fold_norms(plain_encoder())
-        prefix = "encoder."
-        self.encoder.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in read.tensors.items() if k.startswith(prefix)}
-        )
-        self.encoder.eval()
+        self._encode = encode or _shipped(read.tensors)
         self._mean, self._spread, self._weight, self._bias = (
             read.tensors[name].double().numpy() for name in ("mean", "spread", "weight", "bias")
         )
@@ -63,7 +80,7 @@ class ProbeTissue:
         """Name the organ, or abstain."""
         if min(image.shape) < _LEAST_SIDE:
             return Tissue(None, 0.0, (), f"an image under {_LEAST_SIDE} px a side says too little")
-        features = (pooled(self.encoder, views(image.rgb)) - self._mean) / self._spread
+        features = (self._encode(views(image.rgb)) - self._mean) / self._spread
         logits = (features @ self._weight + self._bias).mean(axis=0)
         probability = softmax(logits / self._temperature)
         order = np.argsort(-probability)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image as Pillow
 
 from eval import vision as module
-from eval.vision import TissueCase, measure, tissue_figures, vision
+from eval.organ import TissueCase
+from eval.vision import measure, tissue_figures, vision
 from models.backend import ALL_NUCLEI, BackendInfo, Nuclei, Tissue
 from tools.errors import BadInput
 

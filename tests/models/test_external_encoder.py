@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from transformers import Dinov2Config, Dinov2Model, ViTImageProcessor
 
+from models.backend import Image, TissueBackend
 from models.external.config import EncoderEntry, ModelUnavailable, file_sha256
-from models.external.encoder import Encoder
+from models.external.encoder import Encoder, encoder_tissue
+from models.vision.features import views
 
 UNI2 = {
     "img_size": 56,
@@ -104,3 +106,36 @@ def test_weights_of_another_architecture_do_not_load(tmp_path):
     save_as_timm(net, tmp_path)
     with pytest.raises(RuntimeError, match="state_dict"):
         Encoder(entry(tmp_path, model_args={**UNI2, "embed_dim": 64}))
+
+
+def save_probe(path, encoder):
+    """A probe of two organs; the second has the image's features on its side."""
+    tensors = {"mean": torch.zeros(32), "spread": torch.ones(32), "bias": torch.zeros(2)}
+    tensors["weight"] = torch.stack([-torch.ones(32), torch.ones(32)], dim=1)
+    settings = {"organs": '["liver", "kidney"]', "temperature": "1", "threshold": "0.4"}
+    save_file(tensors, path, {**settings, "licence": "test", "encoder": encoder})
+
+
+def test_a_probe_on_the_encoder_names_the_organ(tmp_path, skin):
+    torch.manual_seed(0)
+    save_as_timm(timm.create_model("vit_small_patch16_224", num_classes=0, **UNI2), tmp_path)
+    configured = entry(tmp_path, model_args=UNI2, probe=tmp_path / "probe.safetensors")
+    save_probe(configured.probe, configured.sha256)
+    backend = encoder_tissue(configured)
+    assert isinstance(backend, TissueBackend)
+    assert backend.info.name == "hf-encoder"
+    assert configured.sha256 in backend.info.weights.values()
+    features = Encoder(configured)(views(skin.rgb)).sum(axis=1).mean()
+    assert backend.tissue(Image(skin.rgb)).label == ("kidney" if features > 0 else "liver")
+
+
+def test_a_probe_of_another_encoder_is_refused(tmp_path):
+    save_as_timm(timm.create_model("vit_small_patch16_224", num_classes=0, **UNI2), tmp_path)
+    configured = entry(tmp_path, model_args=UNI2, probe=tmp_path / "probe.safetensors")
+    with pytest.raises(ModelUnavailable, match=r"no file .*models\.train tissue"):
+        encoder_tissue(configured)
+    save_probe(configured.probe, "0" * 64)
+    with pytest.raises(ModelUnavailable, match="another encoder"):
+        encoder_tissue(configured)
+    with pytest.raises(ModelUnavailable, match="no probe"):
+        encoder_tissue(configured.model_copy(update={"probe": None}))

@@ -80,6 +80,18 @@ def test_lymphocytes_are_the_inflammatory_cells_and_it_says_so(backend, skin_pat
     assert "not told apart" not in inflammatory.method
 
 
+def test_fibroblasts_are_the_spindle_cells_and_it_says_so(backend, skin_patch):
+    fibroblasts = backend.nuclei(skin_patch, "fibroblast")
+    spindle = backend.nuclei(skin_patch, "spindle cell")
+    assert np.array_equal(fibroblasts.labels, spindle.labels)
+    assert "not told apart" in fibroblasts.method
+    assert set(fibroblasts.kinds) <= {"spindle cell"}
+
+
+def test_tumor_cells_are_not_guessed_from_epithelial_ones(backend):
+    assert not {"neoplastic cell", "neutrophil", "plasma cell", "normal cell"} & set(backend.cells)
+
+
 def test_a_concept_that_it_was_not_taught_is_an_error(backend, skin_patch):
     assert "mitotic figure" not in backend.cells
     with pytest.raises(KeyError):
@@ -132,7 +144,7 @@ def test_only_a_few_images_are_kept(backend):
     for value in range(module._KEPT + 3):
         rgb = np.full((32, 32, 3), 100 + value, np.uint8)
         backend.nuclei(Image(rgb, 0.5), ALL_NUCLEI)
-    assert len(backend._kept) == module._KEPT
+    assert len(backend._memory._held) == module._KEPT
 
 
 def test_the_info_pins_the_weights(backend, organ):

@@ -63,3 +63,21 @@ def test_a_report_of_other_weights_or_of_a_part_is_refused(tmp_path, weights):
     weights.write_bytes(b"other")
     with pytest.raises(ValueError, match="does not measure"):
         record_figures(whole, weights)
+
+
+def test_a_region_is_shown_with_its_dice_over_all_left_out_sources(tmp_path, weights):
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    figures = [
+        figure("regions/all", "gland Dice", 0.71234),
+        figure("regions/all", "gland Dice of all tissue", 0.4),
+        figure("regions/ebhi_polyp49", "gland Dice", 0.9),
+    ]
+    backends = [{"info": {"weights": {weights.name: digest}}, "figures": figures}]
+    path = tmp_path / "report.json"
+    command = "python -m eval.regions --data DIR --folds DIR --json"
+    path.write_text(json.dumps({"command": command, "backends": backends, "limit": None}))
+    record_figures(path, weights)
+    known = read_figures(weights)
+    assert list(known) == ["gland"]
+    assert (known["gland"].metric, known["gland"].value) == ("Dice", 0.712)
+    assert command in weights.with_suffix(".md").read_text()

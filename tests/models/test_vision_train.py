@@ -8,11 +8,13 @@ import torch
 from cellpose.dynamics import masks_to_flows_gpu
 from PIL import Image as Pillow
 
+from models.train import loop
 from models.train import nuclei as training
 from models.train.augment import Sample, cut, degrade, draw_batch, jitter_stain, turn
 from models.train.config import NucleiConfig
 from models.train.fields import UNTYPED, Field, read_fields, read_set
-from models.train.nuclei import nuclei_loss, rate_at
+from models.train.loop import rate_at
+from models.train.nuclei import nuclei_loss
 from models.vision.net import FLOW_SCALE, WORKING_MPP, Dense
 from tests.models.test_vision_net import discs
 
@@ -135,9 +137,9 @@ def test_the_loss_ignores_untyped_pixels_and_those_beyond_the_image():
 
 def test_the_rate_warms_up_stays_and_falls():
     config = CONFIG.model_copy(update={"steps": 100, "warmup": 10, "decay": 20})
-    assert rate_at(0, config) == pytest.approx(0.1)
-    assert rate_at(50, config) == 1
-    assert rate_at(99, config) == pytest.approx(1 / 20)
+    assert rate_at(0, config.steps, config) == pytest.approx(0.1)
+    assert rate_at(50, config.steps, config) == 1
+    assert rate_at(99, config.steps, config) == pytest.approx(1 / 20)
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(field, tmp_path, monkeypatch):
@@ -145,16 +147,16 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(field, tmp_path, monkey
     (tmp_path / "whole").mkdir()
     (tmp_path / "broken").mkdir()
     whole = training.train([field], CONFIG, tmp_path / "whole")
-    log = training._log
+    log = loop._log
 
     def interrupt(*args):
         log(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_log", interrupt)
+    monkeypatch.setattr(loop, "_log", interrupt)
     with pytest.raises(KeyboardInterrupt):
         training.train([field], CONFIG, tmp_path / "broken")
-    monkeypatch.setattr(training, "_log", log)
+    monkeypatch.setattr(loop, "_log", log)
     resumed = training.train([field], CONFIG, tmp_path / "broken")
     assert whole.keys() == resumed.keys()
     for name in whole:
