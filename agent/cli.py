@@ -126,7 +126,7 @@ def batch(
 @app.command()
 def demo(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than this machine's need --auth.")
+        str, typer.Option(help="Address to listen on; beyond this machine, use --auth.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
     auth: Annotated[

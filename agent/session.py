@@ -208,9 +208,7 @@ class Thread:
         folder = self._trace_folder(new)
         recorder = Recorder(folder, listener)
         kit = self._kit
-        shop = Workshop(
-            kit.planner, kit.runtime, self.store, recorder, kit.backends, kit.phraser
-        )
+        shop = Workshop(kit.planner, kit.runtime, self.store, recorder, kit.backends, kit.phraser)
         graph = build(shop, self._saver)
         try:
             answer = _run(graph, given, recorder)

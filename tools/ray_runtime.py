@@ -51,6 +51,8 @@ class _Worker:
 class _Slot:
     actor: Any
     busy: bool = False
+    store: ArrayStore | None = None
+    stopped: bool = False
     images: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
 
@@ -116,20 +118,30 @@ class RayRuntime:
     def execute(self, request: CallRequest, store: ArrayStore) -> CallResult:
         """Run one call on an idle actor; waits for one where all are busy.
 
-        A lost worker is retried once on a new one; a call over the time limit is not.
+        A lost worker is retried once on a new one; a call over the time limit, or stopped, is not.
         """
         image = request.image.pixels.digest
         for attempt in (1, 2):
-            slot = self._take(image)
+            slot = self._take(image, store)
             try:
                 outcome = self._on(slot, request, store)
+                stopped = slot.stopped
             finally:
                 self._give(slot, image)
             if isinstance(outcome, CallResult):
                 return outcome.model_copy(update={"attempts": attempt})
-            if outcome.code == "timeout" or attempt == 2:
+            if outcome.code == "timeout" or stopped or attempt == 2:
                 return failed(request, outcome, attempt)
         raise AssertionError("the second attempt returned")
+
+    def stop(self, store: ArrayStore) -> bool:
+        """Kill the actors that work for `store`; each is made anew for the next call."""
+        with self._free:
+            held = [slot for slot in self._slots if slot.busy and slot.store is store]
+            for slot in held:
+                slot.stopped = True
+                ray.kill(slot.actor)
+        return bool(held)
 
     def close(self) -> None:
         """Kill the actors, and the cluster where this runtime started it."""
@@ -184,17 +196,17 @@ class RayRuntime:
     def _held(self) -> int:
         return sum(size for _, size in self._references.values())
 
-    def _take(self, image: str) -> _Slot:
+    def _take(self, image: str, store: ArrayStore) -> _Slot:
         with self._free:
             while not (idle := [slot for slot in self._slots if not slot.busy]):
                 self._free.wait()
             slot = next((slot for slot in idle if image in slot.images), idle[0])
-            slot.busy = True
+            slot.busy, slot.store, slot.stopped = True, store, False
             return slot
 
     def _give(self, slot: _Slot, image: str) -> None:
         with self._free:
-            slot.busy = False
+            slot.busy, slot.store = False, None
             slot.images[image] = None
             slot.images.move_to_end(image)
             while len(slot.images) > _KEPT_IMAGES:

@@ -21,6 +21,10 @@ class Runtime(Protocol):
         """Run one call; arrays are read from and put into `store`. Never raises for a tool."""
         ...
 
+    def stop(self, store: ArrayStore) -> bool:
+        """End the calls that run with this very store, where that is possible; says whether any."""
+        ...
+
     def close(self) -> None:
         """Give its workers back. Nothing may be executed afterwards."""
         ...
@@ -34,6 +38,11 @@ class LocalRuntime:
     def execute(self, request: CallRequest, store: ArrayStore) -> CallResult:
         """Run one call here."""
         return execute(request, store)
+
+    def stop(self, store: ArrayStore) -> bool:
+        """A thread can't be stopped from outside: its call ends by itself."""
+        del store
+        return False
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -1,70 +1,228 @@
-"""The demo, served for real and talked to over HTTP as a browser does."""
+"""The demo's rooms behind the page: conversations, files, what a client that lies can reach."""
 
+import html
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image as Pillow
 
-from agent.demo import Desk, build
+from agent.demo.app import account
+from agent.demo.conversation import AFTER_INSTANCES, AFTER_REGION, NO, YES, Conversation
+from agent.demo.desk import IDLE_S, QUESTIONS, SAMPLE_QUESTIONS, Desk
+from agent.demo.drawings import findings, plan_graph
+from agent.demo.files import TILE, write_tiles
+from agent.demo.steps import Steps
 from agent.session import Kit
+from tests.agent.demo_server import Served, serving
+from tools.arrays import MemoryStore
+from tools.errors import BadInput
+from tools.execute import CallRequest, ImageHandle
 
 
 @pytest.fixture
-def server(rules_kit: Kit):
-    page = build(Desk(rules_kit)).queue()
-    _, url, _ = page.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, run_history=False
-    )
-    yield url
-    page.close()
+def desk(rules_kit: Kit):
+    desk = Desk(rules_kit)
+    yield desk
+    desk.close()
 
 
-def texts(messages) -> list[str]:
-    """The plain text of each chat message."""
-    found = []
-    for message in messages:
-        content = message["content"]
-        parts = content if isinstance(content, list) else [content]
-        found.append("".join(p["text"] if isinstance(p, dict) else str(p) for p in parts))
-    return found
+@pytest.fixture
+def skin_file(tmp_path, skin) -> Path:
+    path = tmp_path / "skin.png"
+    Pillow.fromarray(skin.rgb).save(path)
+    return path
 
 
-def test_a_conversation_about_the_sample(server) -> None:
-    client = Client(server, verbose=False)
-    picture, _ = client.predict(api_name="/start_sample")
-    assert Pillow.open(picture).size[0] >= 1200
-    messages, overlay = client.predict("count the nuclei", [], api_name="/say")
-    said = texts(messages)
-    assert said[0] == "count the nuclei"
-    assert any("count_nuclei" in text for text in said[1:-1])
-    assert "nuclei were found" in said[-1]
-    assert Pillow.open(overlay).size[0] >= 1200
-    messages, _ = client.predict("now box them", messages, api_name="/say")
-    assert "boxes, one for each nucleus" in texts(messages)[-1]
+@pytest.fixture(scope="module")
+def demo():
+    with serving() as served:
+        yield served
 
 
-def test_a_guard_question_is_answered(server, tmp_path) -> None:
+def turn(talk: Conversation, words: str) -> list[dict]:
+    """Ask, wait for the end, and give the messages since."""
+    before = len(talk.shown()[0])
+    talk.say(words)
+    for _ in talk.follow():
+        pass
+    return talk.shown()[0][before:]
+
+
+@pytest.mark.parametrize("upload", [True, False])
+def test_every_suggestion_is_answered_with_a_measurement(desk, skin_file, upload) -> None:
+    for first in QUESTIONS if upload else SAMPLE_QUESTIONS[:2]:
+        talk = desk.open(skin_file, 0.499, None)
+        said = turn(talk, first)
+        assert said[1]["metadata"]["title"] == "Completed", (first, said[-1]["content"])
+        offered = tuple(option["value"] for option in said[-1]["options"])
+        assert offered in (AFTER_INSTANCES, AFTER_REGION)
+        for follow_up in offered:
+            said = turn(talk, follow_up)
+            assert said[1]["metadata"]["title"] == "Completed", (first, follow_up)
+
+
+def test_a_reload_in_the_middle_sees_the_same_and_steps_are_timed(desk, skin_file) -> None:
+    talk = desk.open(skin_file, 0.499, None)
+    talk.say("count the nuclei inside the epidermis")
+    with pytest.raises(BadInput, match="still being worked on"):
+        talk.say("count the nuclei")
+    for _ in zip(talk.follow(), talk.follow(), strict=False):
+        pass
+    messages, plan, viewer, found = talk.shown()
+    steps = [m["metadata"] for m in messages if m.get("metadata", {}).get("parent_id")]
+    assert steps[0]["title"] == "Plan"
+    assert any(step["title"].startswith("$3 count nuclei") for step in steps)
+    assert all(step["status"] == "done" and step["duration"] >= 0 for step in steps)
+    assert plan.count('class="done"') == 3
+    assert "Measured" in found
+    assert talk.files[viewer["features"]].is_file()
+
+
+def test_a_guard_question_is_asked_and_both_answers_count(desk, tmp_path) -> None:
     path = tmp_path / "grey.png"
     Pillow.linear_gradient("L").save(path)
-    client = Client(server, verbose=False)
-    client.predict(handle_file(path), None, api_name="/start")
-    messages, _ = client.predict("count the nuclei", [], api_name="/say")
-    assert "does not look like an H&amp;E image" in texts(messages)[-1]
-    messages, _ = client.predict(messages, api_name="/answer_no")
-    assert "Nothing was measured" in texts(messages)[-1]
+    talk = desk.open(path, None, None)
+    asked = turn(talk, "count the nuclei")[-1]
+    assert [option["value"] for option in asked["options"]] == [YES, NO]
+    assert "Nothing was measured" in turn(talk, NO)[-1]["content"]
+    turn(talk, "count the nuclei")
+    assert "found" in turn(talk, "yes.")[-1]["content"]
 
 
-def test_sessions_do_not_share_an_image_and_markup_stays_text(server) -> None:
-    first, second = Client(server, verbose=False), Client(server, verbose=False)
-    first.predict(api_name="/start_sample")
+def test_an_idle_conversation_is_deleted_and_another_image_replaces_one(desk, skin_file) -> None:
+    first = desk.open(skin_file, None, None)
+    second = desk.open(skin_file, None, first.token)
+    assert desk.find(first.token) is None
+    second.used -= IDLE_S + 1
+    third = desk.open(skin_file, None, None)
+    assert (desk.find(second.token), desk.find(third.token)) == (None, third)
+    end = time.monotonic() + 20
+    while (first.folder.exists() or second.folder.exists()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not first.folder.exists()
+    assert not second.folder.exists()
+
+
+def test_a_fault_inside_ends_the_turn_without_its_details(desk, skin_file, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("/secret/path")
+
+    monkeypatch.setattr("agent.demo.conversation.write_results", broken)
+    talk = desk.open(skin_file, None, None)
+    said = turn(talk, "outline the tissue")
+    assert said[-1]["content"] == "HistoPilot failed inside (OSError)."
+    assert not talk.running
+
+
+def test_tiles_hold_the_image_at_full_resolution(tmp_path) -> None:
+    rgb = np.zeros((TILE + 10, TILE * 2 + 1, 3), np.uint8)
+    rgb[:, TILE:] = (200, 30, 90)
+    paths, levels = write_tiles(rgb, tmp_path / "tiles")
+    assert levels == 3
+    names = {path.name: path for path in paths}
+    assert len(names) == 6 + 2 + 1
+    edge = np.asarray(Pillow.open(names["tile-0-2-1.jpg"]))
+    assert edge.shape == (10, 1, 3)
+    assert np.abs(edge.astype(int) - (200, 30, 90)).max() < 8
+
+
+def test_words_from_outside_are_text_in_the_drawings() -> None:
+    evil = "<script>alert(1)</script>"
+    steps = Steps("turn")
+    steps.take("plan.start", {}, {})
+    call = {"tool": "segment", "args": {"target": evil, "within": None, "outside": None}}
+    data = {"plan": {"calls": [call], "first": 1}, "error": None}
+    steps.take("plan.end", data, {"seconds": 0.1})
+    drawn = plan_graph(steps) + findings(
+        {"measurements": {"$1": {evil: 1}}}, steps.calls, [], {evil: f'x" onclick="{evil}'}
+    )
+    assert "<script>" not in drawn
+    assert 'x" onclick' not in drawn
+    assert html.escape(evil) in drawn
+
+
+def test_a_client_gets_no_file_no_url_and_no_other_conversation(demo: Served, skin_file) -> None:
+    client = Client(demo.url, verbose=False)
+    token = client.predict(handle_file(skin_file), None, None, api_name="/start")[0]
+    held = httpx.get(f"{demo.url}histopilot/{token}/tile-0-0-0.jpg")
+    assert held.headers["content-type"] == "image/jpeg"
+    assert "sandbox" in held.headers["content-security-policy"]
+    for path in (f"{token[:-1]}/tile-0-0-0.jpg", f"{token}/..%2Fthread%2Fthread.sqlite"):
+        assert httpx.get(f"{demo.url}histopilot/{path}").status_code == 404
+    start = f"{demo.url}gradio_api/call/start"
+    for lie in ("http://127.0.0.1:1/x.png", str(skin_file)):
+        file = {"path": lie, "meta": {"_type": "gradio.FileData"}}
+        event = httpx.post(start, json={"data": [file, None, None]}).json()["event_id"]
+        assert "event: error" in httpx.get(f"{start}/{event}").text
     with pytest.raises(AppError, match="Upload an image"):
-        second.predict("count the nuclei", [], api_name="/say")
-    messages, _ = first.predict("<script>alert(1)</script>", [], api_name="/say")
-    assert "<script>" not in "".join(texts(messages))
+        client.predict("count the nuclei", "x" * 43, api_name="/say")
 
 
-def test_a_file_that_is_no_image_is_told(server, tmp_path) -> None:
+def test_who_comes_third_is_told_a_place_in_the_queue(demo: Served, skin_file) -> None:
+    clients = [Client(demo.url, verbose=False) for _ in range(3)]
+    tokens = [c.predict(handle_file(skin_file), None, None, api_name="/start")[0] for c in clients]
+    demo.gate.clear()
+    jobs = []
+    for client, token in zip(clients, tokens, strict=True):
+        jobs.append(client.submit("count the nuclei", token, api_name="/say"))
+        time.sleep(0.5)
+    end = time.monotonic() + 20
+    while jobs[2].status().rank is None and time.monotonic() < end:
+        time.sleep(0.1)
+    places = [job.status().rank for job in jobs]
+    demo.gate.set()
+    assert places == [None, None, 0]
+    assert "nuclei were found" in str(jobs[2].result(timeout=60)[0][-1])
+
+
+def test_a_file_that_is_no_image_is_told_and_deleted(demo: Served, tmp_path) -> None:
     path = tmp_path / "words.png"
-    path.write_text("not an image")
-    with pytest.raises(AppError, match=r"words\.png"):
-        Client(server, verbose=False).predict(handle_file(path), None, api_name="/start")
+    path.write_text("not an image <b>")
+    with pytest.raises(AppError, match=r"words\.png: not an image"):
+        Client(demo.url, verbose=False).predict(handle_file(path), None, None, api_name="/start")
+
+
+def test_other_sites_may_not_read_and_strangers_log_in_first(tmp_path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("correct horse\n")
+    with serving(auth=account(f"ada:{secret}")) as served:
+        assert httpx.get(f"{served.url}config").status_code == 401
+        login = {"username": "ada", "password": "correct horse"}
+        elsewhere = {"Origin": "https://elsewhere.example"}
+        with httpx.Client(base_url=served.url) as client:
+            assert client.post("login", data={**login, "password": "no"}).status_code == 400
+            assert client.post("login", data=login).status_code == 200
+            answer = client.get("config", headers=elsewhere)
+            assert answer.headers.get("access-control-allow-origin") != elsewhere["Origin"]
+            assert "run_history" not in answer.text or '"run_history":false' in answer.text
+
+
+def test_stopping_kills_the_ray_worker_and_a_new_one_takes_its_place(sample, ray_runtime) -> None:
+    store = MemoryStore()
+    handle = ImageHandle(pixels=store.put(sample.rgb), mpp=sample.mpp)
+    request = CallRequest(
+        call="$1", tool="count_nuclei", args={}, image=handle, inputs={}, backends=("flow",)
+    )
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(ray_runtime.execute, request, store)
+        assert not ray_runtime.stop(MemoryStore())
+        while not ray_runtime.stop(store):
+            time.sleep(0.01)
+        stopped = running.result(timeout=60)
+    assert stopped.error is not None
+    assert (stopped.error.code, stopped.attempts) == ("worker_lost", 1)
+    check = request.model_copy(update={"tool": "check_image", "backends": ("classical",)})
+    assert ray_runtime.execute(check, store).error is None
+
+
+@pytest.mark.parametrize("auth", ["ada", "ada:", ":file", "ada:/nowhere", "ada:EMPTY"])
+def test_an_account_that_can_not_be_one_is_refused(tmp_path, auth) -> None:
+    (tmp_path / "empty").write_text(" \n")
+    with pytest.raises(BadInput, match="--auth"):
+        account(auth.replace("EMPTY", str(tmp_path / "empty")))

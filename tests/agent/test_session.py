@@ -11,8 +11,8 @@ from filelock import FileLock
 from skimage import data
 
 from agent.compose import WITHHELD
+from agent.record.trace import read_trace, run_digest
 from agent.session import Kit, Thread, checked_instruction, kept_thread
-from agent.trace import read_trace, run_digest
 from models.backend import Image, Tissue
 from models.backends import load
 from models.classical import ClassicalBackend

@@ -1,0 +1,1 @@
+"""`histopilot demo`: a conversation about an image in the browser (`agent.demo.app.launch`)."""

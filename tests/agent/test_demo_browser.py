@@ -1,0 +1,188 @@
+"""The demo in a real browser: what a person does, and what they see.
+
+`HISTOPILOT_SCREENSHOTS=FOLDER` keeps pictures of it.
+"""
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pillow
+
+from tests.agent.demo_server import Served, serving
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+WAIT_MS = 60_000
+BROKEN_OFF = ("AbortError", "Connection errored out")
+"""What Gradio logs of the requests that a reload breaks off."""
+OBJECTS = "document.querySelector('.hp-stage canvas').dataset.objects"
+YELLOW = """() => {
+  const canvas = document.querySelector(".hp-stage canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let found = 0;
+  for (let i = 0; i < data.length; i += 4)
+    found += data[i] > 240 && data[i + 1] > 210 && data[i + 1] < 240 && data[i + 2] < 80;
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Served]:
+    with serving() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser, demo):
+    """Opens the page as a new user; the test fails where the page's console shows an error."""
+    contexts, errors = [], []
+
+    def opened(**options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(demo.url)
+        page.get_by_label("Instruction").wait_for()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert [error for error in errors if not any(kind in error for kind in BROKEN_OFF)] == []
+
+
+@pytest.fixture(scope="module")
+def skin_file(tmp_path_factory, skin) -> Path:
+    path = tmp_path_factory.mktemp("images") / "skin.png"
+    Pillow.fromarray(skin.rgb).save(path)
+    return path
+
+
+def upload(page, path: Path, mpp: str = "") -> None:
+    if mpp:
+        page.get_by_label("µm per pixel").fill(mpp)
+    page.locator("input[type=file]").set_input_files(path)
+    width, height = Pillow.open(path).size
+    page.get_by_text(f"{width} × {height} px").wait_for()
+
+
+def ask(page, words: str) -> None:
+    page.get_by_label("Instruction").fill(words)
+    page.keyboard.press("Enter")
+
+
+def keep(page, name: str) -> None:
+    folder = os.environ.get("HISTOPILOT_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def downloaded(page, link: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name=link).click()
+    return waiting.value.path().read_bytes()
+
+
+def accessible(page) -> None:
+    """What axe-core finds wrong with our own parts of the page: nothing."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not here")
+    own = {"include": [[".hp-stage"], [".hp-layers"], [".hp-plan"], [".hp-findings"]]}
+    found = axe.Axe().run(page, context=own).response["violations"]
+    assert [(broken["id"], broken["nodes"][0]["html"]) for broken in found] == []
+
+
+def test_upload_ask_look_ask_on_download_and_reload(visit, skin_file, skin) -> None:
+    page = visit(viewport={"width": 1400, "height": 1000})
+    upload(page, skin_file, "0.499")
+    assert page.get_by_text("0.499 µm/px").count() == 1
+    assert page.evaluate(YELLOW) == 0
+    page.get_by_role("button", name="Count the nuclei").click()
+    page.get_by_text("nuclei were found").wait_for()
+    page.wait_for_function(f"{OBJECTS} > 50")
+    assert page.evaluate(YELLOW) > 500
+    assert "count_nuclei, done" in page.locator(".hp-plan svg").get_attribute("aria-label")
+    count = int(page.evaluate(OBJECTS))
+    assert page.get_by_role("row", name=f"count {count}").is_visible()
+    canvas = page.locator(".hp-stage canvas")
+    canvas.press("n")
+    assert "nucleus · Area µm²" in page.locator(".hp-tip").inner_text()
+    canvas.press("+")
+    keep(page, "answer")
+    accessible(page)
+    page.get_by_label("nucleus (").uncheck()
+    page.wait_for_function(f"({YELLOW})() === 0")
+
+    mask = Pillow.open(io.BytesIO(downloaded(page, "mask $1")))
+    assert (mask.size, mask.getextrema()) == ((400, 400), (0, count))
+    assert len(json.loads(downloaded(page, "QuPath"))["features"]) == count
+    lines = downloaded(page, "objects").decode().splitlines()
+    assert len(lines) == count + 1
+    assert lines[0] == "call,class,object,Area µm^2,Detection probability,x0,y0,x1,y1"
+    bundle = zipfile.ZipFile(io.BytesIO(downloaded(page, "trace")))
+    assert "events.jsonl" in bundle.namelist()
+
+    page.get_by_role("button", name="Now box them").click()
+    page.get_by_text("boxes, one for each nucleus").wait_for()
+    page.wait_for_function(f"{OBJECTS} == {2 * count}")
+    page.reload()
+    page.get_by_text("boxes, one for each nucleus").wait_for()
+    page.wait_for_function(f"{OBJECTS} == {2 * count}")
+
+
+def test_the_guard_asks_markup_stays_text_and_stop_works(visit, demo, skin_file, tmp_path) -> None:
+    path = tmp_path / "grey.png"
+    Pillow.linear_gradient("L").save(path)
+    page = visit()
+    upload(page, path)
+    ask(page, "count the nuclei <img src=x onerror=alert(1)> **now**")
+    page.get_by_text("does not look like an H&E image").wait_for()
+    assert page.get_by_text("<img src=x onerror=alert(1)> **now**").count() == 1
+    keep(page, "guard")
+    page.get_by_role("button", name="No, stop").click()
+    page.get_by_text("Nothing was measured").wait_for()
+    ask(page, "count the nuclei")
+    page.get_by_role("button", name="Yes, go on").click()
+    page.get_by_text("Methods: nucleus").wait_for()
+
+    upload(page, skin_file)
+    demo.gate.clear()
+    ask(page, "count the nuclei")
+    page.get_by_text("check image").wait_for()
+    page.reload()
+    page.get_by_text("check image").wait_for()
+    keep(page, "running")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Stopped. Nothing was answered.").wait_for()
+    demo.gate.set()
+    ask(page, "outline the tissue")
+    page.get_by_text("The tissue covers").wait_for()
+
+
+def test_another_user_on_a_narrow_dark_screen_sees_own_image_alone(visit, demo, skin_file) -> None:
+    page = visit(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    ask(page, "count the nuclei")
+    page.get_by_text("Upload an image or take the sample first.").wait_for()
+    upload(page, skin_file)
+    ask(page, "count the nuclei")
+    page.wait_for_function(f"{OBJECTS} > 50")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    keep(page, "narrow-dark")
+    accessible(page)
