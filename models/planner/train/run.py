@@ -111,12 +111,12 @@ def arguments(config: PlannerConfig, out: Path) -> TrainingArguments:
         data_seed=config.seed,
         save_steps=config.checkpoint_every,
         save_total_limit=2,
-        logging_steps=5,
+        logging_steps=min(5, config.steps),
         include_num_input_tokens_seen="all",
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
-        fsdp=config.sharded or None,
+        fsdp=config.sharded or None,  # type: ignore[arg-type]  # its type lags behind its docs
         fsdp_config={"activation_checkpointing": True} if config.sharded else None,
     )
 
