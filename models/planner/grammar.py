@@ -2,8 +2,9 @@
 
 A line is regular, so one expression a line is enough for the contract's rules of form: the line's
 number is fixed, references are the numbers of earlier calls that fit, a reply stands alone, a
-tissue check comes first. `write_plan` asks for a new expression after each finished line; who
-writes the lines, the embedded model or one behind an endpoint, is not its concern.
+tissue check comes first, nothing is boxed or measured twice. `write_plan` asks for a new expression
+after each finished line; who writes the lines, the embedded model or one behind an endpoint, is not
+its concern.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class PlanState:
         results: the result lines that an answer can quote: of turns in which tools ran.
         left: how many more calls this plan may have.
         fresh: whether the plan has no call yet.
+        boxed, measured: sources of this plan's `extract_boxes` and `measure` calls.
         checked: what the thread's tissue checks expected, in normal form; None for "which is it?".
         tissue: whether the next line may be a tissue check.
     """
@@ -44,6 +46,8 @@ class PlanState:
     results: list[str] = field(default_factory=list)
     left: int = MAX_CALLS
     fresh: bool = True
+    boxed: set[int] = field(default_factory=set)
+    measured: set[int] = field(default_factory=set)
     checked: set[str | None] = field(default_factory=set)
     tissue: bool = True
 
@@ -67,6 +71,9 @@ class PlanState:
     def add(self, call: Call) -> None:
         """Take in a call of this plan. After a reply, the plan is over."""
         self._count(call)
+        if call["tool"] in ("extract_boxes", "measure"):
+            done = self.boxed if call["tool"] == "extract_boxes" else self.measured
+            done.add(int(call["args"]["source"].removeprefix("$")))
         self.fresh = self.tissue = False
         self.left = 0 if call["tool"] == "reply" else self.left - 1
 
@@ -114,8 +121,9 @@ def line_pattern(state: PlanState) -> str:
     calls = [rf"segment {TEXT}{scope}", rf"count ({TEXT}|\*){scope}"]
     if state.tissue:
         calls.append(rf"tissue ({TEXT}|\?)")
-    if state.sources:
-        calls.append(rf"(boxes|measure) {_reference(state.sources)}")
+    for word, done in (("boxes", state.boxed), ("measure", state.measured)):
+        if sources := [number for number in state.sources if number not in done]:
+            calls.append(rf"{word} {_reference(sources)}")
     choices = [rf"({'|'.join(calls)}){more}"]
     if state.fresh:
         choices.append(_reply(state))

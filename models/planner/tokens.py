@@ -8,7 +8,8 @@ from pathlib import Path
 from tokenizers import Encoding, Tokenizer
 
 OPEN, END = "<|im_start|>", "<|im_end|>"
-_CALL_LINE = re.compile(r"^\$[0-9]+ [^\n]*\n", re.MULTILINE)
+_CALL_LINE = re.compile(r"^\$[0-9]+ (?!reply )[^\n]*\n", re.MULTILINE)
+"""An earlier turn's tool call. A reply's reason is not to be told from another system's words."""
 
 
 class PlanTokenizer:
@@ -28,7 +29,7 @@ class PlanTokenizer:
     def example(self, thread: str, plan: str) -> tuple[list[int], list[bool]]:
         """A training example: prompt and plan as ids, and which of them are the planner's words.
 
-        Those are the plan with the token that ends it, and the call lines of the thread's earlier
+        Those are the plan with the token that ends it, and the tool calls of the thread's earlier
         turns: a thread of five turns teaches five plans at the price of one reading.
         """
         user = self._user(thread)

@@ -253,7 +253,7 @@ def train(pictures: Sequence[Picture], config: MitosisConfig, out: Path) -> Mito
     net.load_state_dict(fit(net, batches, config.first_steps, _loss, config, first))
     batches.mine(net.eval())
     net.load_state_dict(fit(net, batches, config.steps, _loss, config, out / "mitosis"))
-    return net.eval()
+    return net.eval().cpu()
 
 
 def choose_threshold(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def evidence(logits: Logits) -> float:
 
 def working_shape(image: Image) -> tuple[int, int]:
     """Height and width of `image` at `WORKING_MPP`, in px."""
-    scale = (image.mpp or ASSUMED_MPP) / WORKING_MPP
+    scale = min(image.mpp or ASSUMED_MPP, _MPP_RANGE[1]) / WORKING_MPP
     height, width = (max(8, round(side * scale)) for side in image.shape)
     return height, width
 
@@ -213,12 +214,13 @@ class TextRegions:
         self.net.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.info = BackendInfo(
             name="regions",
-            version=f"1+{read.sha256[:12]}",
+            version=f"2+{read.sha256[:12]}",
             licence=read.settings["licence"],
             weights={read.file: read.sha256},
         )
         figures = read_figures(weights)
         self.regions: Mapping[str, Quality | None] = {n: figures.get(n) for n in self.prompts}
+        self._encoding = threading.Lock()
         self._memory = Memory(_KEPT)
 
     def region(self, image: Image, concept: str) -> Region:
@@ -228,7 +230,8 @@ class TextRegions:
             KeyError: `concept` is not in `regions`.
         """
         prompt = self.prompts[concept]
-        maps = self._memory.get((image.digest, image.mpp), lambda: self._encode(image))
+        with self._encoding:  # calls that run at the same time wait for one encoding
+            maps = self._memory.get((image.digest, image.mpp), lambda: self._encode(image))
         logits = maps[list(self.prompts).index(concept)].astype(np.float32)
         mask = outline(logits, prompt.edge, image.shape)
         present = prompt.present(logits) if mask.any() else 0.0

@@ -203,6 +203,14 @@ def test_a_tissue_check_that_the_thread_has_is_not_made_again(
     assert plan == (f"$2 tissue {written}\n$3 count *" if kept else "$2 count *")
 
 
+def test_nothing_is_boxed_or_measured_twice_in_a_plan() -> None:
+    state = PlanState.after([Turn("x", [SEGMENT, BOXES], "tumor: present 0.90")])
+    assert re.fullmatch(line_pattern(state), "$3 boxes $1")  # another turn may ask again
+    state.add(BOXES)
+    assert not re.fullmatch(line_pattern(state), "$4 boxes $1")
+    assert re.fullmatch(line_pattern(state), "$4 measure $1")
+
+
 def test_a_reply_that_quotes_results_needs_results() -> None:
     assert "result" not in line_pattern(PlanState.after([Turn("a", [REPLY], "")]))
     assert "result" in line_pattern(PlanState.after([Turn("a", [COUNT], "3 nuclei")]))

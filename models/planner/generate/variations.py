@@ -109,6 +109,11 @@ class Variations:
     def _only(self, name: str) -> Draft | None:
         if self.one is None or self.one.mention.kind != "cell":
             return None
+        last = self.thread.last
+        if last is not None and any(want.boxes or want.measures for want in last.wants):
+            return (
+                None  # "without X" would mean boxes or figures anew, "how many without" would not
+            )
         scope = self.thread.scope_of(self.one.number)
         if scope.within or (scope.outside and name == "same.without"):
             return None

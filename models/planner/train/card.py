@@ -19,6 +19,8 @@ def card(config: PlannerConfig, digest: str, start: str | None, tokens: int, los
     """
     base = config.base if config.base != "embedded" else f"SmolLM2-135M-Instruct ({REQUIREMENT})"
     began = f"the adapter with SHA-256 `{start}`" if start else "nothing: new LoRA matrices"
+    if config.start_share:
+        began += f"; what ships is the mean\nof both, with {config.start_share:g} of that one"
     frozen = (
         f" Layers below {config.first_layer} keep what it held there." if config.first_layer else ""
     )

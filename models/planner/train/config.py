@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class PlannerConfig(BaseModel):
@@ -15,6 +15,8 @@ class PlannerConfig(BaseModel):
     Attributes:
         base: a folder with a Llama-class model and its tokenizer, or `embedded`.
         start: adapter to go on from, a path relative to `models/planner`; none to start anew.
+        start_share: how much of `start` stays in what ships, 0..1: a mean of both adapters' weights
+            keeps what a short run forgets (after Wortsman et al., CVPR 2022).
         licence: of the resulting adapter, for its card.
         seed: of the adapter's first values and of every example: pack n is a function of the two.
         steps: optimiser steps in all. The rate is constant until `decay` of them are left, so that
@@ -35,6 +37,7 @@ class PlannerConfig(BaseModel):
 
     base: str
     start: str | None = None
+    start_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     licence: str
     seed: int
     steps: PositiveInt

@@ -37,7 +37,10 @@ def train(config: PlannerConfig, out: Path) -> Path:
         model=adapted(folder, config),
         args=arguments(config, out),
         train_dataset=Packs(
-            config.seed, config.steps * config.packs, config.pack_tokens, encoder(folder, config)
+            config.seed,
+            config.steps * config.packs * PartialState().num_processes,
+            config.pack_tokens,
+            encoder(folder, config),
         ),
         data_collator=one,
     )
@@ -127,11 +130,15 @@ def ship(trainer: Trainer, config: PlannerConfig, out: Path) -> Path:
     target = out / "adapter.safetensors"
     if trainer.is_world_process_zero():
         weights = load_file(out / "peft" / "adapter_model.safetensors")
+        if config.start:
+            began = load_file(_PLANNER / config.start)
+            weights = {k: v.lerp(began[k].to(v), config.start_share) for k, v in weights.items()}
         metadata = {"licence": config.licence, "seed": str(config.seed), "steps": str(config.steps)}
         save_file({name: value.half() for name, value in weights.items()}, target, metadata)
         start = file_sha256(_PLANNER / config.start) if config.start else None
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         tokens = int(trainer.state.num_input_tokens_seen)
+        target.chmod(0o644)
         text = card(config, file_sha256(target), start, tokens, losses[-1])
         (out / "adapter.md").write_text(text, encoding="utf-8")
     return target
