@@ -13,6 +13,7 @@ from pydantic import Field
 from models import ontology
 from models.backend import ALL_NUCLEI, Array, NucleiBackend
 from models.backends import tissue_mask
+from models.wording import plural
 from tools.arrays import ArrayHandle
 from tools.base import (
     Arguments,
@@ -28,7 +29,6 @@ from tools.errors import ToolFailure
 from tools.segment import outside_vocabulary, where
 from tools.units import area_um2, density_per_mm2
 
-_PLURALS = (("nucleus", "nuclei"), ("sis", "ses"), ("y", "ies"))
 """Endings of the nouns of cells that do not just take an s."""
 
 
@@ -149,16 +149,6 @@ class CountNuclei(Tool[CountArguments, CountOutput]):
         elif output.searched_um2 is None:
             text += " (no density: the pixel size of this image is not known; give --mpp)"
         return f"{text}."
-
-
-def plural(noun: str, count: int) -> str:
-    """An English noun for a count; what ends in a plain s is taken to be plural already."""
-    if count == 1:
-        return noun
-    for ending, many in _PLURALS:
-        if noun.endswith(ending):
-            return noun[: len(noun) - len(ending)] + many
-    return noun if noun.endswith("s") else f"{noun}s"
 
 
 def _concept(cell_type: str | None) -> str | None:

@@ -8,10 +8,11 @@ import numpy as np
 from skimage.measure import regionprops_table
 
 from models.backends import tissue_mask
+from models.wording import area_in_words, plural
 from tools.base import Arguments, Output, Scene, Source, Tool
-from tools.count_nuclei import CountOutput, plural
+from tools.count_nuclei import CountOutput
 from tools.segment import SegmentOutput
-from tools.units import area_um2, fraction, in_words, percent
+from tools.units import area_um2, fraction, percent
 
 
 class MeasureArguments(Arguments):
@@ -91,7 +92,7 @@ class Measure(Tool[MeasureArguments, MeasureOutput]):
     def line(self, args: MeasureArguments, output: MeasureOutput) -> str:
         """The area, and for instances their mean."""
         del args
-        text = f"area {in_words(output.area_um2, output.area_px)}"
+        text = f"area {area_in_words(output.area_um2, output.area_px)}"
         if output.mean_area_um2 is None:
             return text
         return f"{text}, mean area {output.mean_area_um2:.1f} µm²"
@@ -103,7 +104,7 @@ class Measure(Tool[MeasureArguments, MeasureOutput]):
         name = names[args.source]
         if output.number is not None:
             name = plural(name, output.number)
-        parts = [f"area {in_words(output.area_um2, output.area_px)}"]
+        parts = [f"area {area_in_words(output.area_um2, output.area_px)}"]
         if output.fraction_of_within is not None:
             parts.append(f"{percent(output.fraction_of_within)} of the region it was sought in")
         if output.fraction_of_tissue is not None:

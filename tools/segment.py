@@ -11,6 +11,7 @@ from pydantic import Field
 from models import ontology
 from models.backend import NucleiBackend, Quality, Region, RegionBackend
 from models.backends import tissue_mask
+from models.wording import area_in_words
 from tools.arrays import ArrayHandle
 from tools.base import (
     Arguments,
@@ -23,7 +24,7 @@ from tools.base import (
     searched,
 )
 from tools.errors import ToolError, ToolFailure
-from tools.units import area_um2, fraction, in_words, percent
+from tools.units import area_um2, fraction, percent
 
 PRESENT_FROM = 0.5
 """Below this probability of presence the structure is reported as not found, with no mask."""
@@ -137,7 +138,7 @@ class Segment(Tool[SegmentArguments, SegmentOutput]):
             share = f", {percent(output.fraction_of_within)} of the {names[args.within]}"
         elif output.fraction_of_tissue is not None and output.concept != "tissue":
             share = f", {percent(output.fraction_of_tissue)} of the tissue"
-        size = in_words(output.area_um2, output.area_px)
+        size = area_in_words(output.area_um2, output.area_px)
         return f"The {args.target}{place} covers {size}{share}."
 
 

@@ -20,17 +20,6 @@ def fraction(part: int, whole: int) -> float | None:
     return None if whole == 0 else round(part / whole, 4)
 
 
-def in_words(um2: float | None, pixels: int) -> str:
-    """An area for people: mm² from 0.01 mm² on, µm² below, px where the mpp is not known."""
-    if um2 is None:
-        return f"{pixels:,} px"
-    if um2 >= 1e8:
-        return f"{um2 / 1e6:,.0f} mm²"
-    if um2 >= 10_000:
-        return f"{um2 / 1e6:.3g} mm²"
-    return f"{um2:,.0f} µm²"
-
-
 def percent(value: float) -> str:
     """A fraction as a percentage with what precision it deserves."""
     return f"{value * 100:.1f}%"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.record.privacy import secret_name
+from models.planner.fetch import file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("agent", "tools", "models")
@@ -50,7 +51,7 @@ def shipped_weights() -> dict[str, str]:
     Weights from elsewhere are named by the backend that used them, in each call.
     """
     return {
-        file.relative_to(ROOT).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        file.relative_to(ROOT).as_posix(): file_sha256(file)
         for file in sorted((ROOT / "models").rglob("*.safetensors"))
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.backend import ALL_NUCLEI
+from models.planner.fetch import file_sha256
 from models.train.config import NucleiConfig, TissueConfig
 from models.train.fields import Field
 from models.train.probe import LeftOut, Sample, accuracy
@@ -156,7 +156,7 @@ def record_figures(report: Path, weights: Path) -> None:
     Raises:
         ValueError: the report is of other weights, or of a part of the images.
     """
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = file_sha256(weights)
     content = json.loads(report.read_text(encoding="utf-8"))
     own = [b for b in content["backends"] if b["info"]["weights"].get(weights.name) == digest]
     if not own or content["limit"] is not None:

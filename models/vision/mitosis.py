@@ -7,6 +7,7 @@ No weights of it are shipped and no tool asks it: on an unseen source it finds t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 
 from models.backend import (
     ALL_NUCLEI,
-    BackendInfo,
     Image,
     Nuclei,
     NucleiBackend,
@@ -29,7 +29,7 @@ from models.backend import (
 from models.tiling import centroids
 from models.vision.net import fold_norms, plain_encoder
 from models.vision.nuclei import resize
-from models.vision.weights import read_figures, read_weights
+from models.vision.weights import read_figures, read_weights, ready
 
 WORKING_MPP = 0.25
 """µm/px that the network sees: 40x."""
@@ -154,16 +154,13 @@ class MitoticFigures:
             device: as torch names it; by default CUDA where there is one, else the CPU.
         """
         read = read_weights(weights)
-        self.net = MitosisNet()
-        self.net.load_state_dict(read.tensors)
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.net.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = ready(MitosisNet(), read.tensors, device)
         self.threshold = float(read.settings["threshold"])
-        self.info = BackendInfo(
-            name="mitosis",
-            version=f"1+{read.sha256[:12]} on {nuclei.info.name} {nuclei.info.version}",
-            licence=read.settings["licence"],
-            weights={read.file: read.sha256, **nuclei.info.weights},
+        own = read.info("mitosis", "1")
+        self.info = replace(
+            own,
+            version=f"{own.version} on {nuclei.info.name} {nuclei.info.version}",
+            weights={**own.weights, **nuclei.info.weights},
         )
         self.cells: Mapping[str, Quality | None] = {FIGURE: read_figures(weights).get(FIGURE)}
         self._nuclei = nuclei

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,11 @@ from scipy import ndimage
 from skimage.segmentation import expand_labels, relabel_sequential
 from torch.nn import functional
 
-from models.backend import ALL_NUCLEI, BackendInfo, Image, Nuclei, Quality
+from models.backend import ALL_NUCLEI, Image, Nuclei, Quality
 from models.memory import Memory
 from models.tiling import Labels, Slices, stitch_instances
 from models.vision.net import KINDS, STRIDE, FlowNet
-from models.vision.weights import WEIGHTS, inference_dtype, read_figures, read_weights
+from models.vision.weights import WEIGHTS, inference_dtype, read_figures, read_weights, ready
 
 _ASSUMED_MPP = 0.25
 _MPP_RANGE = (0.2, 1.0)
@@ -213,20 +212,11 @@ class FlowNuclei:
         """
         read = read_weights(weights)
         self.settings = Settings.of(read.settings)
-        self.net = FlowNet()
-        self.net.load_state_dict(read.tensors)
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.net.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.info = BackendInfo(
-            name="flow",
-            version=f"1+{read.sha256[:12]}",
-            licence=read.settings["licence"],
-            weights={read.file: read.sha256},
-        )
+        self.net = ready(FlowNet(), read.tensors, device)
+        self.info = read.info("flow", "1")
         figures = read_figures(weights)
         self.cells: Mapping[str, Quality | None] = {name: figures.get(name) for name in _SEEN_AS}
         self._memory = Memory(_KEPT)
-        self._lock = threading.Lock()
 
     def nuclei(self, image: Image, concept: str) -> Nuclei:
         """Find the instances of `concept`, a key of `cells`.
@@ -235,8 +225,7 @@ class FlowNuclei:
             KeyError: `concept` is not in `cells`.
         """
         kind = _SEEN_AS[concept]
-        with self._lock:  # calls that run at once wait for one computation
-            found = self._memory.get((image.digest, image.mpp), lambda: self._segment(image))
+        found = self._memory.get((image.digest, image.mpp), lambda: self._segment(image))
         if kind == ALL_NUCLEI:
             wanted = np.ones(len(found.confidence), bool)
             confidence = found.confidence

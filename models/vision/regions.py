@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from skimage.morphology import remove_small_holes, remove_small_objects
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.backend import BackendInfo, Image, Quality, Region
+from models.backend import Image, Quality, Region
 from models.memory import Memory
 from models.tiling import tiles
 from models.vision.net import STRIDE, fold_norms, plain_encoder
-from models.vision.weights import WEIGHTS, inference_dtype, read_figures, read_weights
+from models.vision.weights import WEIGHTS, inference_dtype, read_figures, read_weights, ready
 
 WORKING_MPP = 1.0
 """µm/px that training crops are centred on: regions need more context than nuclei."""
@@ -208,19 +207,10 @@ class TextRegions:
         self.prompts = {name: Prompt(**prompt) for name, prompt in prompts.items()}
         self.sources: tuple[str, ...] = tuple(json.loads(read.settings["sources"]))
         self._text = read.tensors.pop("concepts")
-        self.net = RegionNet()
-        self.net.load_state_dict(read.tensors)
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.net.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.info = BackendInfo(
-            name="regions",
-            version=f"2+{read.sha256[:12]}",
-            licence=read.settings["licence"],
-            weights={read.file: read.sha256},
-        )
+        self.net = ready(RegionNet(), read.tensors, device)
+        self.info = read.info("regions", "2")
         figures = read_figures(weights)
         self.regions: Mapping[str, Quality | None] = {n: figures.get(n) for n in self.prompts}
-        self._encoding = threading.Lock()
         self._memory = Memory(_KEPT)
 
     def region(self, image: Image, concept: str) -> Region:
@@ -230,8 +220,7 @@ class TextRegions:
             KeyError: `concept` is not in `regions`.
         """
         prompt = self.prompts[concept]
-        with self._encoding:  # calls that run at the same time wait for one encoding
-            maps = self._memory.get((image.digest, image.mpp), lambda: self._encode(image))
+        maps = self._memory.get((image.digest, image.mpp), lambda: self._encode(image))
         logits = maps[list(self.prompts).index(concept)].astype(np.float32)
         mask = outline(logits, prompt.edge, image.shape)
         present = prompt.present(logits) if mask.any() else 0.0

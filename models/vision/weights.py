@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.backend import Quality
+from models.backend import BackendInfo, Quality
+from models.planner.fetch import file_sha256
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Folder of the shipped weights; each `NAME.safetensors` has its card, `NAME.md`."""
@@ -33,6 +34,15 @@ class Weights:
     file: str
     sha256: str
 
+    def info(self, name: str, version: str) -> BackendInfo:
+        """Who answers with these weights: a change of code (`version`) or of weights shows."""
+        return BackendInfo(
+            name=name,
+            version=f"{version}+{self.sha256[:12]}",
+            licence=self.settings["licence"],
+            weights={self.file: self.sha256},
+        )
+
 
 def read_weights(path: Path) -> Weights:
     """Read a safetensors file; nothing is fetched from anywhere.
@@ -40,7 +50,7 @@ def read_weights(path: Path) -> Weights:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     with safe_open(path, framework="pt") as handle:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
         settings = dict(handle.metadata() or {})
@@ -51,18 +61,35 @@ def read_weights(path: Path) -> Weights:
     return Weights(whole, settings, path.name, digest)
 
 
+N = TypeVar("N", bound=nn.Module)
+
+
+def ready(net: N, tensors: dict[str, Tensor], device: str = "") -> N:
+    """`net` with these weights, in evaluation mode, channels last.
+
+    Args:
+        net: of the weights' architecture.
+        tensors: its state.
+        device: as torch names it; by default CUDA where there is one, else the CPU.
+    """
+    net.load_state_dict(tensors)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    net.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
+
+
 def read_figures(path: Path) -> dict[str, Quality]:
     """Concept to measured quality from `NAME.json` beside the weights file `path`.
 
-    The file is written by `python -m models.train card` from the output of
-    `python -m eval vision --json`; without it nothing is known, and the answer is empty. Figures
+    The file is written by `python -m models.train figures` from the output of an
+    evaluation's `--json`; without it nothing is known, and the answer is empty. Figures
     that were measured on other weights than these are left out.
     """
     figures = path.with_suffix(".json")
     if not figures.exists():
         return {}
     record = json.loads(figures.read_text(encoding="utf-8"))
-    if record["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
+    if record["sha256"] != file_sha256(path):
         return {}
     return {name: Quality(**quality) for name, quality in record["quality"].items()}
 

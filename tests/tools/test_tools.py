@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from models.backend import BackendInfo, Image, Nuclei, Quality, Region, Tissue
+from models.wording import area_in_words, plural
 from tools.arrays import MemoryStore
 from tools.base import Scene
-from tools.count_nuclei import CountNuclei, CountOutput, plural
+from tools.count_nuclei import CountNuclei, CountOutput
 from tools.errors import ToolFailure
 from tools.registry import TOOLS
 from tools.segment import Segment, SegmentOutput
-from tools.units import area_um2, density_per_mm2, in_words
+from tools.units import area_um2, density_per_mm2
 
 INFO = BackendInfo("drawn", "1", "CC0-1.0")
 PINK = np.zeros((8, 10, 3), np.uint8) + np.array([225, 150, 190], np.uint8)
@@ -194,7 +195,7 @@ def test_units() -> None:
     assert area_um2(100, None) is None
     assert density_per_mm2(5, 1_000_000, 1.0) == 5.0
     assert density_per_mm2(5, 0, 1.0) is None
-    assert [in_words(9_999.4, 1), in_words(108_494.72, 1), in_words(None, 1234)] == [
+    assert [area_in_words(9_999.4, 1), area_in_words(108_494.72, 1), area_in_words(None, 1234)] == [
         "9,999 µm²",
         "0.108 mm²",
         "1,234 px",

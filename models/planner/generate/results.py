@@ -12,18 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from models.planner.serialise import Call
-
-_PLURALS = (("nucleus", "nuclei"), ("sis", "ses"), ("y", "ies"))
-
-
-def plural(noun: str, count: int) -> str:
-    """An English noun for a count, as `count_nuclei` words it."""
-    if count == 1:
-        return noun
-    for ending, many in _PLURALS:
-        if noun.endswith(ending):
-            return noun[: len(noun) - len(ending)] + many
-    return noun if noun.endswith("s") else f"{noun}s"
+from models.wording import area_in_words, plural
 
 
 def tissue_line(label: str | None, probability: float) -> str:
@@ -50,18 +39,8 @@ def boxes_line(count: int) -> str:
 
 def measure_line(um2: float | None, pixels: int, mean_um2: float | None) -> str:
     """As `measure` words it: areas in µm² (None without a pixel size) and px."""
-    text = f"area {_area(um2, pixels)}"
+    text = f"area {area_in_words(um2, pixels)}"
     return text if mean_um2 is None else f"{text}, mean area {mean_um2:.1f} µm²"
-
-
-def _area(um2: float | None, pixels: int) -> str:
-    if um2 is None:
-        return f"{pixels:,} px"
-    if um2 >= 1e8:
-        return f"{um2 / 1e6:,.0f} mm²"
-    if um2 >= 10_000:
-        return f"{um2 / 1e6:.3g} mm²"
-    return f"{um2:,.0f} µm²"
 
 
 def count_in(line: str) -> int | None:
