@@ -133,14 +133,25 @@ def demo(
         str | None,
         typer.Option(metavar="USER:FILE", help="Ask for a login; FILE holds the password."),
     ] = None,
+    turns: Annotated[
+        int, typer.Option(min=1, help="How many questions are worked on at once.")
+    ] = 2,
+    corrections: Annotated[
+        Path | None, typer.Option(help="Keep what users correct in this folder, with its images.")
+    ] = None,
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Be an MCP server too (needs histopilot[mcp]).")
+    ] = False,
     planner: PlannerName = "local",
     runtime: RuntimeName = "ray",
 ) -> None:
     """Open a chat about an image in the browser."""
+    from agent import commands
     from agent.demo.app import launch
 
     with shown_errors():
-        launch(host, port, planner, runtime, auth)
+        kit = commands.Means(planner, runtime).kit
+        launch((host, port), kit, turns=turns, auth=auth, corrections=corrections, mcp=mcp)
 
 
 def _image_and_instruction(words: list[str], thread: str | None) -> tuple[Path | None, str]:

@@ -6,22 +6,25 @@ goes on where it was, and nothing that a browser sends back is taken for what wa
 
 from __future__ import annotations
 
-import html
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.demo.drawings import findings, plan_graph
-from agent.demo.files import PREFIX, TILE, write_results, write_tiles
+from agent.demo.corrections import Correction
+from agent.demo.drawings import plan_graph
+from agent.demo.files import PREFIX, TILE, write_tiles
+from agent.demo.line import Line, Turn
+from agent.demo.regions import Region, Regions
+from agent.demo.result import Result
 from agent.demo.steps import Messages, Steps
-from agent.output.writer import GEOJSON_FILE
-from agent.record.trace import Listener
-from agent.session import Kit, Outcome, Thread
-from models.backend import Image
+from agent.demo.words import as_text
+from agent.session import Kit, Outcome, Thread, checked_instruction
 from tools.errors import BadInput
 from tools.image import LoadedImage
 
@@ -31,6 +34,7 @@ AFTER_REGION = ("Count the nuclei inside it", "How large is it?")
 YES, NO = "Yes, go on", "No, stop"
 _MEANT = {YES.lower(): True, NO.lower(): False, "yes": True, "no": False}
 _PULSE_S = 15.0
+_MAX_PAGES = 4
 _REST = " The step that was running ends in the background, and what it finds is dropped."
 
 
@@ -44,20 +48,22 @@ class Conversation:
     Attributes:
         token: 256 random bits; who has it, has the conversation.
         files: what the conversation's address gives out, by name.
+        trace: the folder of the last answer's trace, None before the first.
         used: when its user last came, on the monotonic clock.
         folder: everything it has on the disk.
     """
 
     def __init__(
-        self, folder: Path, kit: Kit, loaded: LoadedImage, questions: tuple[str, ...]
+        self, folder: Path, kit: Kit, line: Line, loaded: LoadedImage, questions: tuple[str, ...]
     ) -> None:
         """Start a conversation in an empty `folder`, with `questions` that may be clicked."""
         self.token = secrets.token_urlsafe(32)
         self.folder = folder
+        self.trace: Path | None = None
         self.used = time.monotonic()
-        self._kit, self._notes, self._questions = kit, loaded.notes, questions
-        self._thread = Thread(folder / "thread", kit, keep=True)
-        self._image: Image | None = loaded.image  # until the thread has it
+        self._kit, self._line = kit, line
+        self._notes, self._questions = loaded.notes, questions
+        self._regions = Regions(folder, kit, loaded.image)
         tiles, levels = write_tiles(loaded.image.rgb, folder / "tiles")
         self.files = {path.name: path for path in tiles}
         height, width = loaded.image.shape
@@ -73,88 +79,146 @@ class Conversation:
             "tile": TILE,
             "levels": levels,
             "features": None,
+            "region": None,
+            "noted": [],
         }
         self._said: Messages = []
-        self._findings = ""
+        self._result: Result | None = None
         self._steps: Steps | None = None
         self._running: Steps | None = None
+        self._turn: Turn | None = None
+        self._pages: deque[object] = deque(maxlen=_MAX_PAGES)
         self._changed = threading.Condition()
         self._version = 0
         self._say(f"{label}. What would you like to know?", questions)
 
     @property
     def running(self) -> bool:
-        """Whether a turn is being worked on."""
+        """Whether a turn is being worked on, or waits to be."""
         return self._running is not None
 
     def shown(self) -> tuple[Messages, str, dict[str, Any], str]:
         """The chat's messages, the plan's graph, what `viewer.js` is told, the findings."""
         with self._changed:
-            live = [] if self._running is None or self._running.ended else self._running.messages()
-            chat = [_as_text(message) for message in (*self._said, *live)]
-            return chat, plan_graph(self._steps), self._viewer, self._findings
+            live: Messages = []
+            if self._running is not None and not self._running.ended:
+                ahead = self._line.ahead(self._turn) if self._turn else None
+                live = self._running.messages(ahead)
+            chat = [as_text(message) for message in (*self._said, *live)]
+            found = self._result.findings(self._viewer["base"]) if self._result else ""
+            return chat, plan_graph(self._steps), self._viewer, found
+
+    def told(self) -> dict[str, Any]:
+        """For a program what the last turn came to: `result.json` where something was measured."""
+        with self._changed:
+            ended = (self._steps and self._steps.ended) or "Failed"
+            status, text = ended.lower().replace(" ", "_"), self._said[-1]["content"]
+            answer: dict[str, Any] = {"status": status, "text": text, "files": {}}
+            if self._result and self._steps and self._result.calls is self._steps.calls:
+                answer = self._result.told(self._viewer["base"])
+            return {"conversation": self.token, **answer}
 
     def say(self, words: str) -> None:
         """Start a turn on the user's words; a yes or no answers an open question.
 
         Raises:
-            BadInput: the last turn is still being worked on.
+            BadInput: they can't be an instruction, or the last turn is still being worked on.
         """
+        words = checked_instruction(words)
         go_on = _MEANT.get(words.strip(" .!").lower())
         with self._changed:
-            if self._running is not None:
-                raise BadInput("The last question is still being worked on: wait, or stop it.")
-            if go_on is not None and self._thread.question is None:
+            self._free()
+            thread = self._regions.thread()
+            if go_on is not None and thread.question is None:
                 go_on = None
             name = f"turn {len(self._said)}"
             steps = Steps(name) if go_on is None or not self._steps else self._steps.go_on(name)
             self._steps = self._running = steps
             self._said.append({"role": "user", "content": words})
+            work = partial(self._work, steps, thread, words, go_on)
+            self._turn = turn = Turn(self, work, self._touch)
             self._touch()
+        try:
+            self._line.join(turn)
+        except BadInput as full:
+            self._fail(steps, str(full))
+            self._end(steps)
 
-        def work(listen: Listener) -> Outcome:
-            if go_on is None:
-                return self._thread.ask(words, self._image, listen)
-            return self._thread.answer(go_on, listen)
+    def restrict(self, region: Region | None) -> None:
+        """Ask on about a part of the image alone, None: about all of it.
 
-        threading.Thread(target=self._work, args=(steps, work), daemon=True).start()
+        Raises:
+            BadInput: it is none, or a turn is being worked on.
+        """
+        with self._changed:
+            self._free()
+            said = self._regions.choose(region)
+            self._viewer = {**self._viewer, "region": self._regions.chosen}
+            self._say(said, self._questions)
+
+    def correct(self, correction: Correction, shared: Path | None) -> None:
+        """Keep what the user says of a nucleus, also below `shared` where that is given.
+
+        Raises:
+            BadInput: it can't be of anything that is shown.
+        """
+        with self._changed:
+            if self._result is None:
+                raise BadInput("There is nothing to correct.")
+            self._result.correct(correction, shared)
+            self.files |= self._result.files
+            self._viewer = {**self._viewer, "noted": list(self._result.noted)}
+            self._touch()
 
     def follow(self) -> Iterator[None]:
         """Yields at once, and then whenever there is something new, until no turn runs.
 
-        Now and then also for nothing: only so does a page that is gone let go of its thread.
+        Now and then also for nothing: only so does a page that is gone let go of its thread. Of
+        too many pages the one that came first goes.
         """
-        seen = -1
+        me, seen = object(), -1
+        with self._changed:
+            self._pages.append(me)
         while True:
             with self._changed:
                 if self._version == seen:
                     self._changed.wait(_PULSE_S)
+                if me not in self._pages:
+                    return
                 seen, running = self._version, self.running
             yield
             if not running:
                 return
 
     def stop(self) -> None:
-        """Stop the running turn: for the user at once; on Ray its workers are freed too."""
+        """Stop the turn that runs or waits: for the user at once; on Ray its workers are freed too.
+
+        Its place in the line is free once what it computes has ended.
+        """
         with self._changed:
             steps, self._running = self._running, None
-            if steps is None:
+            if steps is None or self._turn is None:
                 return
             self._touch()
             if steps.ended:  # only its files were still being written
                 return
-            freed = self._kit.runtime.stop(self._thread.store)
             steps.end("Stopped")
             self._said += steps.messages()
-            rest = "" if freed else _REST
-            self._say(f"Stopped. Nothing was answered.{rest}", self._questions)
+            turn, store = self._turn, self._regions.thread().store
+        # Outside the lock: leaving moves others in the line, whose locks are held by their own.
+        freed = self._line.leave(turn) or self._kit.runtime.stop(store)
+        self._say(f"Stopped. Nothing was answered.{'' if freed else _REST}", self._questions)
 
     def close(self) -> None:
         """Wait for what runs, and let go of the files."""
         self.stop()
-        self._thread.close()
+        self._regions.close()
 
-    def _work(self, steps: Steps, work: Callable[[Listener], Outcome]) -> None:
+    def _free(self) -> None:
+        if self._running is not None:
+            raise BadInput("The last question is still being worked on: wait, or stop it.")
+
+    def _work(self, steps: Steps, thread: Thread, words: str, go_on: bool | None) -> None:
         def listen(event: str, data: dict[str, Any], meta: dict[str, Any]) -> None:
             with self._changed:
                 if self._running is not steps:
@@ -162,8 +226,12 @@ class Conversation:
                 steps.take(event, data, meta)
                 self._touch()
 
+        self._touch()
         try:
-            outcome = work(listen)
+            if go_on is None:
+                outcome = self._regions.ask(thread, words, listen)
+            else:
+                outcome = thread.answer(go_on, listen)
             if self._answer(steps, outcome) and outcome.answer["measurements"]:
                 self._show(steps, outcome)
         except BadInput as error:
@@ -171,10 +239,7 @@ class Conversation:
         except Exception as fault:  # the page waits for an end, whatever it is
             log.exception("a turn of the demo failed")
             self._fail(steps, f"HistoPilot failed inside ({type(fault).__name__}).")
-        with self._changed:
-            if self._running is steps:
-                self._running = None
-                self._touch()
+        self._end(steps)
 
     def _answer(self, steps: Steps, outcome: Outcome) -> bool:
         """Say the answer, unless the user has stopped the turn."""
@@ -183,7 +248,7 @@ class Conversation:
         with self._changed:
             if self._running is not steps:
                 return False
-            self._image = None
+            self.trace = outcome.trace
             steps.end(answer["status"].replace("_", " ").capitalize())
             self._said += steps.messages()
             self._say(answer["text"], (YES, NO) if asks else self._next(answer))
@@ -191,16 +256,13 @@ class Conversation:
 
     def _show(self, steps: Steps, outcome: Outcome) -> None:
         """Write the answer's files, and show its layers and figures."""
-        name = f"{outcome.trace.name}-{len(self._said)}"
-        paths, features = write_results(outcome, self.folder / name, self._notes)
-        base = f"{self._viewer['base']}/{name}"
-        links = {what: f"{base}/{path.name}" for what, path in paths.items()}
-        drawn = findings(outcome.answer, steps.calls, features, links)
+        folder = self.folder / f"{outcome.trace.name}-{len(self._said)}"
+        result = Result(outcome, steps.calls, folder, self._notes)
         with self._changed:
-            self.files |= {f"{name}/{path.name}": path for path in paths.values()}
+            self.files |= result.files
             if self._running is steps:
-                self._findings = drawn
-                self._viewer = {**self._viewer, "features": f"{name}/{GEOJSON_FILE}"}
+                self._result = result
+                self._viewer = {**self._viewer, "features": result.features, "noted": []}
 
     def _fail(self, steps: Steps, text: str) -> None:
         with self._changed:
@@ -211,6 +273,12 @@ class Conversation:
                 self._said += steps.messages()
             self._say(text, self._questions)
 
+    def _end(self, steps: Steps) -> None:
+        with self._changed:
+            if self._running is steps:
+                self._running = None
+                self._touch()
+
     def _next(self, answer: dict[str, Any]) -> tuple[str, ...]:
         """What one may well ask after an answer."""
         kinds = [mask["kind"] for mask in answer["masks"] if mask["count"]]
@@ -220,19 +288,11 @@ class Conversation:
 
     def _say(self, text: str, options: tuple[str, ...]) -> None:
         clicks = [{"value": option, "label": option} for option in options]
-        self._said.append({"role": "assistant", "content": text, "options": clicks})
-        self._touch()
+        with self._changed:
+            self._said.append({"role": "assistant", "content": text, "options": clicks})
+            self._touch()
 
     def _touch(self) -> None:
         with self._changed:
             self._version += 1
             self._changed.notify_all()
-
-
-def _as_text(message: dict[str, Any]) -> dict[str, Any]:
-    """A message that the chat shows as it is: it would take markup for markup."""
-    shown = {**message, "content": html.escape(message["content"])}
-    if "metadata" in message:
-        title = html.escape(message["metadata"]["title"])
-        shown["metadata"] = {**message["metadata"], "title": title}
-    return shown

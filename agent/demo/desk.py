@@ -1,7 +1,7 @@
 """The conversations of one server, each known by its token alone.
 
 One is deleted when it has been idle for `IDLE_S`, when its user opens another image, and when the
-server stops.
+server stops. How often one user may open an image and ask is limited here too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.demo.conversation import Conversation
+from agent.demo.corrections import Correction
+from agent.demo.line import Line, Rate
+from agent.demo.regions import Region
 from agent.samples import sample_path
 from agent.session import Kit
 from tools.errors import BadInput
@@ -22,6 +25,13 @@ from tools.image import read_image
 MAX_OPEN = 64
 MAX_PIXELS = 50_000_000
 IDLE_S = 1800.0
+WORKERS = 2
+OPENED = (30, 600.0)
+"""How many images a user may open in how many seconds."""
+ASKED = (20, 60.0)
+"""How many questions may be asked in a conversation in how many seconds."""
+POINTED = (120, 60.0)
+"""How many regions and corrections."""
 SAMPLE_QUESTIONS = (
     "Count the nuclei inside the epidermis",
     "What percentage of the tissue is dermis?",
@@ -33,25 +43,53 @@ QUESTIONS = ("Count the nuclei", "Outline the tissue", "Count the lymphocytes")
 class Desk:
     """Opens, finds and deletes conversations."""
 
-    def __init__(self, kit: Kit) -> None:
-        self._kit = kit
+    def __init__(
+        self,
+        kit: Kit,
+        workers: int = WORKERS,
+        opened: tuple[int, float] = OPENED,
+        asked: tuple[int, float] = ASKED,
+        corrections: Path | None = None,
+    ) -> None:
+        """`workers` turns run at once; `opened` and `asked` limit one user.
+
+        What users correct is kept below `corrections`, with its traces; None keeps nothing.
+        """
+        self._kit, self._corrections = kit, corrections
+        self._line = Line(workers, MAX_OPEN)
+        self._opened, self._asked, self._pointed = Rate(*opened), Rate(*asked), Rate(*POINTED)
         self._root = tempfile.TemporaryDirectory(
             prefix="histopilot-demo-", ignore_cleanup_errors=True
         )
         self._known: dict[str, Conversation] = {}
         self._lock = threading.Lock()
 
-    def open(self, upload: Path | None, mpp: float | None, earlier: str | None) -> Conversation:
+    @property
+    def collects(self) -> bool:
+        """Whether corrections are kept."""
+        return self._corrections is not None
+
+    def open(
+        self,
+        upload: Path | None,
+        mpp: float | None = None,
+        earlier: str | None = None,
+        user: str = "",
+    ) -> Conversation:
         """Start a conversation about an uploaded file (None: the sample), in place of `earlier`.
 
+        Args:
+            upload: the file.
+            mpp: µm/px, where the file does not say.
+            earlier: token of the user's conversation before.
+            user: whom the limits are counted for.
+
         Raises:
-            BadInput: the image can't be read, or all places are taken.
+            BadInput: the image can't be read, all places are taken, or the user was too fast.
         """
+        self.admit(user)
         path = sample_path() if upload is None else upload
-        try:
-            loaded = read_image(path, mpp=mpp or None, max_pixels=MAX_PIXELS)
-        except BadInput as error:  # a page has no options of the command line to recommend
-            raise BadInput(str(error).partition(": use --")[0].removeprefix("--mpp ")) from None
+        loaded = read_image(path, mpp=mpp or None, max_pixels=MAX_PIXELS)
         self._forget(lambda one: one.token == earlier)
         self._forget(lambda one: not one.running and time.monotonic() - one.used > IDLE_S)
         with self._lock:
@@ -59,13 +97,48 @@ class Desk:
                 raise BadInput("All places are taken. Please try again later.")
             folder = Path(tempfile.mkdtemp(dir=self._root.name))
             questions = SAMPLE_QUESTIONS if upload is None else QUESTIONS
-            new = Conversation(folder, self._kit, loaded, questions)
+            new = Conversation(folder, self._kit, self._line, loaded, questions)
             self._known[new.token] = new
         return new
 
+    def admit(self, user: str) -> None:
+        """Count what a user opens.
+
+        Raises:
+            BadInput: that was too fast.
+        """
+        self._opened.count(user)
+
+    def ask(self, talk: Conversation, words: str) -> None:
+        """Start a turn (`Conversation.say`).
+
+        Raises:
+            BadInput: as `Conversation.say`, or that was too fast.
+        """
+        self._asked.count(talk.token)
+        talk.say(words)
+
+    def restrict(self, talk: Conversation, region: Region | None) -> None:
+        """Ask on about a part of the image (`Conversation.restrict`).
+
+        Raises:
+            BadInput: as `Conversation.restrict`, or that was too fast.
+        """
+        self._pointed.count(talk.token)
+        talk.restrict(region)
+
+    def correct(self, talk: Conversation, correction: Correction) -> None:
+        """Keep a correction (`Conversation.correct`).
+
+        Raises:
+            BadInput: as `Conversation.correct`, or that was too fast.
+        """
+        self._pointed.count(talk.token)
+        talk.correct(correction, self._corrections)
+
     def find(self, token: str | None) -> Conversation | None:
         """The conversation of a token, None where there is none, or not any more."""
-        found = self._known.get(token or "")
+        found = self._known.get(token) if isinstance(token, str) else None  # it says anything
         if found is not None:
             found.used = time.monotonic()
         return found

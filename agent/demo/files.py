@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ _HEADERS = {
 }
 
 
+def asset(name: str) -> str:
+    """The text of a file of `assets`."""
+    return (resources.files("agent.demo") / "assets" / name).read_text("utf-8")
+
+
 def write_tiles(rgb: Array, folder: Path) -> tuple[list[Path], int]:
     """Cut an image into a pyramid of JPEG tiles, `tile-LEVEL-COLUMN-ROW.jpg` of `TILE` px.
 
@@ -50,11 +56,13 @@ def write_tiles(rgb: Array, folder: Path) -> tuple[list[Path], int]:
     written: list[Path] = []
     picture, level = PillowImage.fromarray(rgb), 0
     while True:
+        pixels = np.asarray(picture)
         for y in range(0, picture.height, TILE):
             for x in range(0, picture.width, TILE):
-                corner = (min(x + TILE, picture.width), min(y + TILE, picture.height))
                 path = folder / f"tile-{level}-{x // TILE}-{y // TILE}.jpg"
-                picture.crop((x, y, *corner)).save(path, quality=_QUALITY, subsampling=0)
+                # Not Pillow's crop: its size limit is off while another thread reads an image.
+                tile = PillowImage.fromarray(pixels[y : y + TILE, x : x + TILE])
+                tile.save(path, quality=_QUALITY, subsampling=0)
                 written.append(path)
         if max(picture.size) <= TILE:
             return written, level + 1

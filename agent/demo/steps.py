@@ -70,9 +70,13 @@ class Steps:
         kept = {ref: self.steps[ref] for ref in self.calls if ref in self.steps}
         return Steps(name, self.calls, kept)
 
-    def messages(self) -> Messages:
-        """The steps as the chat shows them: nested below one that says how far it is."""
-        title = self.ended or "Working"
+    def messages(self, ahead: int | None = None) -> Messages:
+        """The steps as the chat shows them: nested below one that says how far it is.
+
+        `ahead` is how many turns wait before this one, None once it is its turn.
+        """
+        waiting = "Working" if ahead is None else f"Waiting: place {ahead + 1} in the line"
+        title = self.ended or waiting
         root = _thought(self.name, title, "", None, self.seconds if self.ended else None)
         started = [(key, step) for key, step in self.steps.items() if step.state != "waiting"]
         below = [

@@ -1,6 +1,7 @@
 """The demo's rooms behind the page: conversations, files, what a client that lies can reach."""
 
 import html
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,49 +14,20 @@ from gradio_client.exceptions import AppError
 from PIL import Image as Pillow
 
 from agent.demo.app import account
-from agent.demo.conversation import AFTER_INSTANCES, AFTER_REGION, NO, YES, Conversation
+from agent.demo.conversation import AFTER_INSTANCES, AFTER_REGION, NO, YES
 from agent.demo.desk import IDLE_S, QUESTIONS, SAMPLE_QUESTIONS, Desk
 from agent.demo.drawings import findings, plan_graph
 from agent.demo.files import TILE, write_tiles
 from agent.demo.steps import Steps
-from agent.session import Kit
-from tests.agent.demo_server import Served, serving
+from tests.agent.demo_server import Served, serving, turn, waited
 from tools.arrays import MemoryStore
 from tools.errors import BadInput
 from tools.execute import CallRequest, ImageHandle
 
 
-@pytest.fixture
-def desk(rules_kit: Kit):
-    desk = Desk(rules_kit)
-    yield desk
-    desk.close()
-
-
-@pytest.fixture
-def skin_file(tmp_path, skin) -> Path:
-    path = tmp_path / "skin.png"
-    Pillow.fromarray(skin.rgb).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def demo():
-    with serving() as served:
-        yield served
-
-
-def turn(talk: Conversation, words: str) -> list[dict]:
-    """Ask, wait for the end, and give the messages since."""
-    before = len(talk.shown()[0])
-    talk.say(words)
-    for _ in talk.follow():
-        pass
-    return talk.shown()[0][before:]
-
-
 @pytest.mark.parametrize("upload", [True, False])
-def test_every_suggestion_is_answered_with_a_measurement(desk, skin_file, upload) -> None:
+def test_every_suggestion_is_answered_with_a_measurement(rules_kit, skin_file, upload) -> None:
+    desk = Desk(rules_kit)
     for first in QUESTIONS if upload else SAMPLE_QUESTIONS[:2]:
         talk = desk.open(skin_file, 0.499, None)
         said = turn(talk, first)
@@ -102,28 +74,27 @@ def test_an_idle_conversation_is_deleted_and_another_image_replaces_one(desk, sk
     second.used -= IDLE_S + 1
     third = desk.open(skin_file, None, None)
     assert (desk.find(second.token), desk.find(third.token)) == (None, third)
-    end = time.monotonic() + 20
-    while (first.folder.exists() or second.folder.exists()) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not first.folder.exists()
-    assert not second.folder.exists()
+    waited(lambda: not first.folder.exists() and not second.folder.exists())
 
 
 def test_a_fault_inside_ends_the_turn_without_its_details(desk, skin_file, monkeypatch) -> None:
     def broken(*_: object) -> None:
         raise OSError("/secret/path")
 
-    monkeypatch.setattr("agent.demo.conversation.write_results", broken)
+    monkeypatch.setattr("agent.demo.result.write_results", broken)
     talk = desk.open(skin_file, None, None)
     said = turn(talk, "outline the tissue")
     assert said[-1]["content"] == "HistoPilot failed inside (OSError)."
     assert not talk.running
 
 
-def test_tiles_hold_the_image_at_full_resolution(tmp_path) -> None:
+def test_tiles_hold_the_image_at_full_resolution(tmp_path, monkeypatch) -> None:
+    """Pillow's size limit is not asked: another thread that reads an image has it switched off."""
     rgb = np.zeros((TILE + 10, TILE * 2 + 1, 3), np.uint8)
     rgb[:, TILE:] = (200, 30, 90)
-    paths, levels = write_tiles(rgb, tmp_path / "tiles")
+    with monkeypatch.context() as patch:
+        patch.delattr("PIL.Image._decompression_bomb_check")
+        paths, levels = write_tiles(rgb, tmp_path / "tiles")
     assert levels == 3
     names = {path.name: path for path in paths}
     assert len(names) == 6 + 2 + 1
@@ -160,28 +131,129 @@ def test_a_client_gets_no_file_no_url_and_no_other_conversation(demo: Served, sk
         file = {"path": lie, "meta": {"_type": "gradio.FileData"}}
         event = httpx.post(start, json={"data": [file, None, None]}).json()["event_id"]
         assert "event: error" in httpx.get(f"{start}/{event}").text
+    say = f"{demo.url}gradio_api/call/say"
+    words = {"path": "http://127.0.0.1:1/x", "meta": {"_type": "gradio.FileData"}}
+    event = httpx.post(say, json={"data": [words, token]}).json()["event_id"]
+    assert "Only uploaded files" in httpx.get(f"{say}/{event}").text
     with pytest.raises(AppError, match="Upload an image"):
         client.predict("count the nuclei", "x" * 43, api_name="/say")
 
 
-def test_who_comes_third_is_told_a_place_in_the_queue(demo: Served, skin_file) -> None:
-    clients = [Client(demo.url, verbose=False) for _ in range(3)]
+def test_two_users_open_the_same_file(demo: Served, skin_file) -> None:
+    """Gradio names an upload by its content: what one user opened must still be there."""
+    client = Client(demo.url, verbose=False)
+    path = client.predict(handle_file(skin_file), None, None, api_name="/start")
+    files = httpx.post(
+        f"{demo.url}gradio_api/upload", files={"files": ("skin.png", skin_file.read_bytes())}
+    ).json()
+    first, second = (
+        client.predict(
+            {"path": files[0], "meta": {"_type": "gradio.FileData"}}, None, None, api_name="/start"
+        )[0]
+        for _ in range(2)
+    )
+    assert len({path[0], first, second}) == 3
+    assert Path(files[0]).is_file()
+
+
+def test_words_are_checked_before_they_are_kept(desk, skin_file) -> None:
+    talk = desk.open(skin_file, None, None)
+    before = talk.shown()[0]
+    for words in ("x" * 4001, " ", "?!"):
+        with pytest.raises(BadInput, match="instruction"):
+            talk.say(words)
+    assert talk.shown()[0] == before
+    assert not talk.running
+
+
+def test_a_stopped_turn_has_its_place_until_it_ends(skin_file) -> None:
+    with serving() as served:
+        talk = served.desk.open(skin_file, None, None)
+        served.gate.clear()
+        threads = []
+        for _ in range(5):
+            talk.say("count the nuclei")
+            waited(lambda: len(served.gate.waiting) == 1)
+            talk.stop()
+            threads.append(threading.active_count())
+        talk.say("outline the tissue")
+        assert len(served.gate.waiting) == 1, "two turns of one conversation run"
+        assert max(threads) <= threads[0]
+        other = served.desk.open(skin_file, None, None)
+        other.say("outline the tissue")
+        waited(lambda: len(served.gate.waiting) == 2)
+        third = served.desk.open(skin_file, None, None)
+        third.say("outline the tissue")
+        assert third.shown()[0][2]["metadata"]["title"] == "Waiting: place 2 in the line"
+        served.gate.set()
+        for one in (talk, other, third):
+            waited(lambda one=one: not one.running)
+            assert "The tissue covers" in one.shown()[0][-1]["content"]
+
+
+def test_one_user_may_not_ask_or_open_too_often(fast_kit, skin_file) -> None:
+    desk = Desk(fast_kit, opened=(2, 60), asked=(1, 60))
+    talk = desk.open(skin_file, None, None, "ada")
+    desk.open(skin_file, None, None, "ada")
+    with pytest.raises(BadInput, match=r"too fast.* try again in (59|60) s"):
+        desk.open(skin_file, None, None, "ada")
+    assert desk.open(skin_file, None, None, "bob") is not talk
+    desk.ask(talk, "outline the tissue")
+    with pytest.raises(BadInput, match="too fast"):
+        desk.ask(talk, "outline the tissue")
+    waited(lambda: not talk.running)
+    desk.close()
+
+
+def test_of_too_many_pages_of_a_conversation_the_first_goes(demo: Served, skin_file) -> None:
+    talk = demo.desk.open(skin_file, None, None)
+    demo.gate.clear()
+    talk.say("outline the tissue")
+    pages = [talk.follow() for _ in range(5)]
+    for page in pages:
+        next(page)
+    demo.gate.set()
+    waited(lambda: not talk.running)
+    assert list(pages[0]) == []
+    assert list(pages[1]) == [None]
+
+
+def test_the_page_names_its_own_field_and_no_option(demo: Served, skin_file, tmp_path) -> None:
+    bare = tmp_path / "bare.png"
+    Pillow.open(skin_file).save(bare)
+    talk = demo.desk.open(bare, None, None)
+    text = turn(talk, "count the nuclei")[-1]["content"]
+    assert "fill in “µm per pixel”" in text
+    client = Client(demo.url, verbose=False)
+    with pytest.raises(AppError, match="µm per pixel: 99 is not a pixel size") as told:
+        client.predict(handle_file(bare), 99, None, api_name="/start")
+    assert "--" not in str(told.value) + text
+
+
+def test_who_comes_third_is_told_a_place_and_leaves_it_by_stopping(demo: Served, skin_file) -> None:
+    clients = [Client(demo.url, verbose=False) for _ in range(4)]
     tokens = [c.predict(handle_file(skin_file), None, None, api_name="/start")[0] for c in clients]
     demo.gate.clear()
-    jobs = []
     for client, token in zip(clients, tokens, strict=True):
-        jobs.append(client.submit("count the nuclei", token, api_name="/say"))
-        time.sleep(0.5)
-    end = time.monotonic() + 20
-    while jobs[2].status().rank is None and time.monotonic() < end:
-        time.sleep(0.1)
-    places = [job.status().rank for job in jobs]
+        client.submit("count the nuclei", token, api_name="/say")
+        talk = demo.desk.find(token)
+        waited(lambda talk=talk: talk.running)
+
+    def titles() -> list[str]:
+        return [demo.desk.find(t).shown()[0][2]["metadata"]["title"] for t in tokens]
+
+    waited(lambda: titles()[3] == "Waiting: place 2 in the line")
+    assert titles()[:3] == ["Working", "Working", "Waiting: place 1 in the line"]
+    page = clients[2].predict(tokens[2], api_name="/halt")
+    assert page[0][-1]["content"][0]["text"] == "Stopped. Nothing was answered."
+    assert titles()[3] == "Waiting: place 1 in the line"
     demo.gate.set()
-    assert places == [None, None, 0]
-    assert "nuclei were found" in str(jobs[2].result(timeout=60)[0][-1])
+    last = demo.desk.find(tokens[3])
+    waited(lambda: not last.running)
+    assert "nuclei were found" in last.shown()[0][-1]["content"]
 
 
-def test_a_file_that_is_no_image_is_told_and_deleted(demo: Served, tmp_path) -> None:
+def test_a_file_that_is_no_image_is_told(demo: Served, tmp_path) -> None:
     path = tmp_path / "words.png"
     path.write_text("not an image <b>")
     with pytest.raises(AppError, match=r"words\.png: not an image"):

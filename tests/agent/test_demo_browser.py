@@ -8,18 +8,15 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
 
-from tests.agent.demo_server import Served, serving
-
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-WAIT_MS = 60_000
+WAIT_MS = 180_000
 BROKEN_OFF = ("AbortError", "Connection errored out")
 """What Gradio logs of the requests that a reload breaks off."""
 OBJECTS = "document.querySelector('.hp-stage canvas').dataset.objects"
@@ -31,12 +28,6 @@ YELLOW = """() => {
     found += data[i] > 240 && data[i + 1] > 210 && data[i + 1] < 240 && data[i + 2] < 80;
   return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Served]:
-    with serving() as served:
-        yield served
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +60,6 @@ def visit(browser, demo):
     assert [error for error in errors if not any(kind in error for kind in BROKEN_OFF)] == []
 
 
-@pytest.fixture(scope="module")
-def skin_file(tmp_path_factory, skin) -> Path:
-    path = tmp_path_factory.mktemp("images") / "skin.png"
-    Pillow.fromarray(skin.rgb).save(path)
-    return path
-
-
 def upload(page, path: Path, mpp: str = "") -> None:
     if mpp:
         page.get_by_label("µm per pixel").fill(mpp)
@@ -104,12 +88,13 @@ def downloaded(page, link: str) -> bytes:
 def accessible(page) -> None:
     """What axe-core finds wrong with our own parts of the page: nothing."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not here")
-    own = {"include": [[".hp-stage"], [".hp-layers"], [".hp-plan"], [".hp-findings"]]}
+    parts = (".hp-stage", ".hp-layers", ".hp-plan", ".hp-findings", ".hp-correct", ".hp-replay")
+    own = {"include": [[part] for part in parts if page.locator(part).count()]}
     found = axe.Axe().run(page, context=own).response["violations"]
     assert [(broken["id"], broken["nodes"][0]["html"]) for broken in found] == []
 
 
-def test_upload_ask_look_ask_on_download_and_reload(visit, skin_file, skin) -> None:
+def test_upload_ask_look_ask_on_download_and_reload(visit, skin_file) -> None:
     page = visit(viewport={"width": 1400, "height": 1000})
     upload(page, skin_file, "0.499")
     assert page.get_by_text("0.499 µm/px").count() == 1
@@ -186,3 +171,82 @@ def test_another_user_on_a_narrow_dark_screen_sees_own_image_alone(visit, demo, 
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     keep(page, "narrow-dark")
     accessible(page)
+
+
+def dragged(page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw a region; places are in parts of the image, which fills the height of the canvas."""
+    box = page.locator(".hp-stage canvas").bounding_box()
+    side = box["height"]
+    left = box["x"] + (box["width"] - side) / 2
+    page.get_by_role("button", name="Ask about a region").click()
+    page.mouse.move(left + start[0] * side, box["y"] + start[1] * side)
+    page.mouse.down()
+    page.mouse.move(left + end[0] * side, box["y"] + end[1] * side, steps=4)
+    page.mouse.up()
+
+
+def test_a_region_is_drawn_a_nucleus_corrected_and_the_turn_replayed(visit, skin_file) -> None:
+    page = visit(viewport={"width": 1400, "height": 1000})
+    upload(page, skin_file, "0.499")
+    dragged(page, (0.25, 0.25), (0.75, 0.75))
+    page.get_by_text("Now about the region of").wait_for()
+    ask(page, "count the nuclei")
+    page.wait_for_function(f"{OBJECTS} > 10")
+    keep(page, "region")
+    canvas = page.locator(".hp-stage canvas")
+    canvas.press("n")
+    canvas.press("Enter")
+    page.get_by_text("This nucleus:").wait_for()
+    accessible(page)
+    page.get_by_label("Type").fill("lymphocyte")
+    page.get_by_role("button", name="Is of this type").click()
+    page.get_by_role("link", name="corrections").wait_for()
+    keep(page, "corrected")
+    (line,) = downloaded(page, "corrections").decode().splitlines()
+    said = json.loads(line)
+    assert (said["verdict"], said["type"]) == ("right type", "lymphocyte")
+    box = canvas.bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.click(*middle)
+    page.get_by_text("here:").or_(page.get_by_text("This nucleus:")).wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Ask about the whole image").click()
+    page.get_by_text("Now about the whole image again.").wait_for()
+
+    page.get_by_role("tab", name="Replay").click()
+    page.get_by_role("button", name="Replay", exact=True).click()
+    page.get_by_text("Step 1 of").wait_for()
+    page.get_by_role("button", name="Next").click()
+    page.get_by_text("Step 2 of").wait_for()
+    assert page.locator(".hp-replay section:visible").count() == 1
+    assert page.locator(".hp-replay img:visible").count() == 1
+    keep(page, "replay")
+    accessible(page)
+
+
+def test_an_answer_about_an_earlier_image_is_not_drawn_on_a_later_one(
+    visit, skin_file, tmp_path
+) -> None:
+    """The two files of objects have one name, and the first one comes last."""
+    other = tmp_path / "other.png"
+    Pillow.open(skin_file).crop((0, 0, 300, 300)).save(other)
+    page, late = visit(), []
+
+    def slow(route) -> None:
+        if late:
+            route.continue_()
+        else:
+            late.append(route)
+
+    page.route("**/annotations.geojson", slow)
+    upload(page, skin_file)
+    ask(page, "outline the tissue")
+    page.get_by_text("The tissue covers").wait_for()
+    page.wait_for_timeout(500)
+    upload(page, other)
+    ask(page, "count the nuclei")
+    page.wait_for_function(f"{OBJECTS} > 10")
+    count = page.evaluate(OBJECTS)
+    late[0].fulfill(json={"features": []})
+    page.wait_for_timeout(1500)
+    assert page.evaluate(OBJECTS) == count

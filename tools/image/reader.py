@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -144,7 +145,7 @@ def _quiet() -> Iterator[None]:
     with _lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit = PillowImage.MAX_IMAGE_PIXELS
-        PillowImage.MAX_IMAGE_PIXELS = None
+        PillowImage.MAX_IMAGE_PIXELS = sys.maxsize  # None breaks whom it meets amid a check
         try:
             yield
         finally:

@@ -1,6 +1,8 @@
-// The body of a function that Gradio calls once, with `element`, `props` and `watch` in scope.
-// `props.value`: {base, label, width, height, mpp, tile, levels, features}; features is a GeoJSON
-// file in px of the image, the same that is downloaded: what is shown is what is exported.
+// With `hands.js` behind it the body of a function that Gradio calls once, with `element`, `props`,
+// `watch` and `trigger` in scope. This half draws, the other listens.
+// `props.value`: {base, label, width, height, mpp, tile, levels, features, region, noted};
+// features is a GeoJSON file in px of the image, the same that is downloaded: what is shown is what
+// is exported. region is [x, y, width, height] or null, noted the corrections as [x, y, verdict].
 const find = (selector) => element.querySelector(selector);
 const canvas = find("canvas");
 const pen = canvas.getContext("2d");
@@ -15,6 +17,8 @@ let zoom = 1; // screen px for a px of the image
 let left = 0; // image px at the canvas's left and top edge
 let top = 0;
 let marked = null; // the item that is hovered or stepped to
+let frame = null; // the region that is asked about, or is being drawn
+let fetched = ""; // the features that are shown
 let queued = false;
 
 const width = () => canvas.clientWidth;
@@ -71,8 +75,33 @@ function draw() {
     pen.strokeStyle = "#fff";
     pen.stroke(marked.shape);
   }
+  if (frame) drawFrame(frame);
+  for (const [x, y, verdict] of image.noted || []) drawNote(x, y, verdict);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   drawScale();
+}
+
+function drawFrame([x, y, wide, high]) {
+  const shade = new Path2D();
+  shade.rect(0, 0, image.width, image.height);
+  shade.rect(x, y, wide, high);
+  pen.fillStyle = "rgba(0, 0, 0, 0.35)";
+  pen.fill(shade, "evenodd");
+  pen.lineWidth = 2 / zoom;
+  pen.strokeStyle = "#fff";
+  pen.strokeRect(x, y, wide, high);
+}
+
+function drawNote(x, y, verdict) {
+  const sign = { wrong: "✗", missed: "+" }[verdict] || "✓";
+  pen.font = `bold ${20 / zoom}px system-ui, sans-serif`;
+  pen.lineWidth = 4 / zoom;
+  pen.strokeStyle = "#fff";
+  pen.fillStyle = "#111";
+  pen.textAlign = "center";
+  pen.strokeText(sign, x, y + 7 / zoom);
+  pen.fillText(sign, x, y + 7 / zoom);
+  pen.textAlign = "start";
 }
 
 function drawTiles(level) {
@@ -133,11 +162,11 @@ function drawScale() {
   pen.fillRect(16, height() - 17, bar, 3);
 }
 
-function hit(x, y) {
+function hit(x, y, among = () => true) {
   const at = [left + x / zoom, top + y / zoom];
   pen.setTransform(1, 0, 0, 1, 0, 0);
   for (const layer of [...layers].reverse()) {
-    if (!layer.on) continue;
+    if (!layer.on || !among(layer)) continue;
     for (const item of layer.items) {
       const [x0, y0, x1, y1] = item.box;
       if (at[0] < x0 || at[0] > x1 || at[1] < y0 || at[1] > y1) continue;
@@ -231,13 +260,19 @@ async function show() {
   const another = !image || image.base !== value.base;
   if (another) tiles = new Map();
   image = { ...value };
+  frame = value.region;
   if (another) fit();
+  redraw();
+  const wanted = `${value.base}/${value.features}`;
+  if (wanted === fetched) return;
   let features = [];
   if (value.features) {
-    const answer = await fetch(`${value.base}/${value.features}`);
-    if (!answer.ok || props.value.features !== value.features) return; // overtaken by a newer one
+    const answer = await fetch(wanted);
+    if (!answer.ok) return;
     features = (await answer.json()).features;
   }
+  if (wanted !== `${props.value.base}/${props.value.features}`) return; // overtaken by a newer one
+  fetched = wanted;
   mark(null);
   layers = layersOf(features);
   showLayers();
@@ -245,61 +280,3 @@ async function show() {
   canvas.dataset.objects = features.length;
   redraw();
 }
-
-const pointers = new Map();
-canvas.onpointerdown = (event) => {
-  canvas.setPointerCapture(event.pointerId);
-  pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-};
-canvas.onpointerup = canvas.onpointercancel = (event) => pointers.delete(event.pointerId);
-canvas.onpointermove = (event) => {
-  const now = [event.offsetX, event.offsetY];
-  const before = pointers.get(event.pointerId);
-  if (!before) return mark(image ? hit(...now) : null);
-  const other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
-  pointers.set(event.pointerId, now);
-  if (!other) return pan(before[0] - now[0], before[1] - now[1]);
-  const apart = (a) => Math.hypot(a[0] - other[0], a[1] - other[1]) || 1;
-  zoomBy(apart(now) / apart(before), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
-};
-canvas.onpointerleave = () => mark(null);
-canvas.addEventListener(
-  "wheel",
-  (event) => {
-    event.preventDefault();
-    zoomBy(2 ** (-event.deltaY / 300), event.offsetX, event.offsetY);
-  },
-  { passive: false },
-);
-const keys = {
-  ArrowLeft: () => pan(-60, 0),
-  ArrowRight: () => pan(60, 0),
-  ArrowUp: () => pan(0, -60),
-  ArrowDown: () => pan(0, 60),
-  "+": () => zoomBy(1.5),
-  "=": () => zoomBy(1.5),
-  "-": () => zoomBy(1 / 1.5),
-  0: fit,
-  n: () => step(1),
-  p: () => step(-1),
-  Escape: () => mark(null),
-};
-canvas.onkeydown = (event) => {
-  const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  act();
-};
-const buttons = { in: () => zoomBy(1.5), out: () => zoomBy(1 / 1.5), fit };
-for (const button of element.querySelectorAll("[data-do]")) {
-  button.onclick = buttons[button.dataset.do];
-}
-opacity.oninput = redraw;
-let sized = false;
-new ResizeObserver(() => {
-  if (sized) redraw();
-  else fit();
-  sized = width() > 0 && image !== null;
-}).observe(canvas);
-watch("value", show);
-show();

@@ -1,0 +1,209 @@
+"""The page: its parts, and what happens at each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from agent.demo.api import publish
+from agent.demo.conversation import Conversation
+from agent.demo.corrections import Correction
+from agent.demo.desk import Desk
+from agent.demo.files import asset
+from agent.demo.guests import found, told, user_of
+from agent.demo.regions import region_of
+from agent.demo.replay import replay_page
+from agent.demo.words import MPP_FIELD
+from agent.session import MAX_INSTRUCTION_CHARS
+from models.ontology import concepts
+
+NOTICE = "For research. Not a medical device."
+KEPT_S = 600
+"""How long an upload is kept. Gradio names it by its content, so two users may share one."""
+_DECODERS = 2
+_EMPTY = "Drop an H&E image below, or take the sample."
+Page = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of the page that something happens at."""
+
+    token: Any
+    chat: Any
+    words: Any
+    stop: Any
+    sample: Any
+    mpp: Any
+    upload: Any
+    plan: Any
+    viewer: Any
+    findings: Any
+
+    def shown(self) -> list[Any]:
+        """Those that `_page` fills."""
+        return [self.chat, self.plan, self.viewer, self.findings, self.words, self.stop]
+
+
+def build(desk: Desk) -> gr.Blocks:
+    """The page: the conversation on the left, the image and what was found on the right."""
+    page: gr.Blocks = gr.Blocks(
+        title="HistoPilot", analytics_enabled=False, fill_width=True, delete_cache=(60, KEPT_S)
+    )
+    with page:
+        token = gr.BrowserState(None, storage_key="histopilot")
+        kept = " Corrections, and the images they are of, are kept." if desk.collects else ""
+        gr.Markdown(f"# HistoPilot\nAsk an H&E image a question in words. **{NOTICE}**{kept}")
+        with gr.Tab("Ask"):
+            parts = _layout(token)
+        _talking(page, desk, parts)
+        _opening(desk, parts)
+        _pointing(desk, parts)
+        with gr.Tab("Replay"):
+            replay_page(desk, token)
+        publish(desk)
+    everything: Iterable[Any] = page.blocks.values()
+    for part in everything:
+        part.async_move_resource_to_block_cache = _uploads_only(part)
+    return page
+
+
+def _layout(token: gr.BrowserState) -> _Parts:
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            chat = gr.Chatbot(
+                label="Conversation",
+                height="58vh",
+                placeholder=_EMPTY,
+                render_markdown=False,
+                feedback_options=None,
+                buttons=[],
+                elem_classes="hp-chat",
+            )
+            words = gr.Textbox(
+                label="Instruction",
+                placeholder="Count the nuclei inside …",
+                submit_btn="Ask",
+                max_length=MAX_INSTRUCTION_CHARS,
+            )
+            stop = gr.Button("Stop", variant="stop", visible=False)
+            upload = gr.File(label="Image: PNG, JPEG, TIFF, SVS …", height=130)
+            with gr.Row():
+                mpp = gr.Number(
+                    label=f"{MPP_FIELD}, where the file does not say", placeholder="e.g. 0.25"
+                )
+                sample = gr.Button("Use the sample (skin)")
+        with gr.Column(scale=3, min_width=320):
+            plan = gr.HTML(label="Plan")
+            types = "".join(f"<option>{cell.name}</option>" for cell in concepts("cell"))
+            viewer = gr.HTML(
+                {},
+                label="Image",
+                html_template=asset("viewer.html").replace("TYPES", types),
+                js_on_load=asset("viewer.js") + asset("hands.js"),
+                apply_default_css=False,
+            )
+            findings = gr.HTML(label="Findings", apply_default_css=False)
+    return _Parts(token, chat, words, stop, sample, mpp, upload, plan, viewer, findings)
+
+
+def _talking(page: gr.Blocks, desk: Desk, parts: _Parts) -> None:
+    def say(text: str, key: str | None) -> Iterator[Page]:
+        talk = found(desk, key)
+        with told():
+            desk.ask(talk, text)
+        yield from (_page(talk) for _ in talk.follow())
+
+    def choose(key: str | None, click: gr.SelectData) -> Iterator[Page]:
+        yield from say(str(click.value), key)
+
+    def halt(key: str | None) -> Page:
+        talk = found(desk, key)
+        talk.stop()
+        return _page(talk)
+
+    def resume(key: str | None) -> Iterator[Page]:
+        talk = desk.find(key)
+        if talk is not None:
+            yield from (_page(talk) for _ in talk.follow())
+
+    shown = parts.shown()
+    # No limit here: turns wait in the desk's line, where a stopped one still counts until it ends.
+    turn: dict[str, Any] = {
+        "outputs": shown,
+        "concurrency_limit": None,
+        "show_progress_on": parts.chat,
+        "api_visibility": "undocumented",
+    }
+    parts.words.submit(say, [parts.words, parts.token], **turn)
+    parts.chat.option_select(choose, parts.token, **turn)
+    parts.stop.click(halt, parts.token, shown, queue=False, api_visibility="undocumented")
+    page.load(resume, parts.token, **{**turn, "show_progress": "hidden"})
+
+
+def _opening(desk: Desk, parts: _Parts) -> None:
+    def start(
+        file: str | None, size: float | None, earlier: str | None, request: gr.Request
+    ) -> Page:
+        with told():
+            opened = desk.open(Path(file) if file else None, size, earlier, user_of(request))
+        return opened.token, None, *_page(opened)
+
+    def start_sample(earlier: str | None, request: gr.Request) -> Page:
+        return start(None, None, earlier, request)
+
+    event: dict[str, Any] = {
+        "outputs": [parts.token, parts.upload, *parts.shown()],
+        "concurrency_id": "open",
+        "concurrency_limit": _DECODERS,
+        "show_progress_on": parts.viewer,
+        "api_visibility": "undocumented",
+    }
+    parts.upload.upload(start, [parts.upload, parts.mpp, parts.token], **event)
+    parts.sample.click(start_sample, parts.token, **event)
+
+
+def _pointing(desk: Desk, parts: _Parts) -> None:
+    def restrict(key: str | None, drawn: gr.EventData) -> Page:
+        talk = found(desk, key)
+        with told():
+            desk.restrict(talk, region_of(getattr(drawn, "region", None)))
+        return _page(talk)
+
+    def correct(key: str | None, said: gr.EventData) -> Page:
+        talk = found(desk, key)
+        with told():
+            fields = (getattr(said, name, None) for name in ("x", "y", "verdict", "type"))
+            desk.correct(talk, Correction.of(*fields))
+        return _page(talk)
+
+    event: dict[str, Any] = {
+        "outputs": parts.shown(),
+        "concurrency_limit": None,
+        "show_progress": "hidden",
+        "api_visibility": "undocumented",
+    }
+    parts.viewer.select(restrict, parts.token, **event)
+    parts.viewer.input(correct, parts.token, **event)
+
+
+def _uploads_only(part: Any) -> Callable[[Any], Awaitable[str | None]]:
+    """Gradio fetches a URL that is sent to any part in a file's place; this takes uploads alone."""
+    move = part.async_move_resource_to_block_cache
+
+    async def moved(path: Any) -> str | None:
+        if "://" in str(path):
+            raise gr.Error("Only uploaded files are read.", print_exception=False)
+        kept: str | None = await move(path)
+        return kept
+
+    return moved
+
+
+def _page(talk: Conversation) -> Page:
+    """What the page shows of a conversation, as the outputs of its events."""
+    return *talk.shown(), gr.update(value=""), gr.update(visible=talk.running)

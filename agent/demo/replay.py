@@ -1,0 +1,206 @@
+"""The replay page: a trace step by step with what was found so far, and two side by side."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from agent.demo.desk import MAX_PIXELS, Desk
+from agent.demo.files import asset
+from agent.demo.guests import found, told, user_of
+from agent.output.geojson import WHOLE
+from agent.output.overlay import render
+from agent.output.writer import boxes_of, layers_of
+from agent.progress import call_in_words
+from agent.record.bundle import opened
+from agent.record.compare import compare
+from agent.record.trace import Trace
+from agent.session import Outcome
+from models.backend import Image
+from tools.errors import BadInput
+from tools.execute import ImageHandle
+
+MAX_UNPACKED = 256 * 2**20
+MAX_EVENTS = 400
+MAX_MASKS = 24
+_MAX_CHARS = 8_000
+_SIDE = 900
+_SHORT = 120
+
+
+def replay_page(desk: Desk, token: Any) -> None:
+    """Add the page to the one that is being built; `token` holds the conversation's."""
+
+    def show(
+        first: str | None, second: str | None, key: str | None, request: gr.Request
+    ) -> tuple[str, str]:
+        own = None if first else found(desk, key).trace
+        path = Path(first) if first else own
+        if path is None:
+            raise gr.Error("Ask something first, or open a trace.", print_exception=False)
+        with told():
+            desk.admit(user_of(request))
+            return replayed(path, Path(second) if second else None)
+
+    gr.Markdown("Open the trace of a result (a .zip), or look at the last answer again.")
+    with gr.Row():
+        first = gr.File(label="Trace", file_types=[".zip"], height=110)
+        second = gr.File(label="Compare with", file_types=[".zip"], height=110)
+    button = gr.Button("Replay")
+    steps = gr.HTML(label="Steps", js_on_load=asset("replay.js"), apply_default_css=False)
+    differences = gr.HTML(label="Comparison", apply_default_css=False)
+    button.click(
+        show,
+        [first, second, token],
+        [steps, differences],
+        concurrency_id="open",
+        api_visibility="undocumented",
+    )
+
+
+def replayed(path: Path, other: Path | None) -> tuple[str, str]:
+    """The steps of a trace as HTML, and how it compares with another.
+
+    Args:
+        path: a trace folder of ours, or a bundle of anybody's.
+        other: what it is compared with, None: nothing.
+
+    Raises:
+        BadInput: one of them is no trace, damaged, or too large.
+    """
+    with ExitStack() as stack:
+        traces = []
+        for one in (path, other):
+            if one is None:
+                continue
+            _check(one)
+            trace = stack.enter_context(opened(one))
+            _check_arrays(trace)
+            traces.append(trace)
+        differences = _compared(*traces) if other else ""
+        return _steps(traces[0]), differences
+
+
+def _check(path: Path) -> None:
+    """Refuse a bundle that would unpack to more than is reasonable here."""
+    if path.is_dir():
+        return
+    if not zipfile.is_zipfile(path):
+        raise BadInput(f"{path.name} is not the bundle of a trace")
+    with zipfile.ZipFile(path) as bundle:
+        size = sum(entry.file_size for entry in bundle.infolist())
+    if size > MAX_UNPACKED:
+        raise BadInput(f"{path.name} would unpack to more than {MAX_UNPACKED:,} bytes")
+
+
+def _check_arrays(trace: Trace) -> None:
+    """Refuse arrays that would fill the memory: what a file holds, not what the events say."""
+    for handle in trace.arrays():
+        path = trace.blobs / f"{handle.digest}.npy.gz"
+        try:
+            with gzip.open(path, "rb") as file:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError("not of version 1")
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise BadInput(f"the array {handle.digest[:12]} can't be read ({error})") from error
+        if math.prod(shape) * dtype.itemsize > 4 * MAX_PIXELS:
+            raise BadInput(f"the array {handle.digest[:12]} is too large to be shown here")
+
+
+def _steps(trace: Trace) -> str:
+    """Each event as a section, of which `replay.js` shows one; the picture as it was by then."""
+    start = trace.start()
+    store, handle = trace.store(), ImageHandle.model_validate(start["image"])
+    image = Image(store.get(handle.pixels.digest), handle.mpp, handle.pixels.digest)
+    ends = trace.all("compose.end")
+    answer = ends[-1].data["answer"] if ends else {"masks": [], "boxes": []}
+    found_by = {one["call"] for name in ("masks", "boxes") for one in answer[name]}
+    if len(answer["masks"]) > MAX_MASKS:
+        raise BadInput(f"{len(answer['masks'])} masks are more than are shown here")
+    done: list[str] = []
+    pictures: dict[tuple[str, ...], str] = {}
+    sections = []
+    for event in trace.events[:MAX_EVENTS]:
+        if event.event == "call.end" and event.data["call"] in found_by:
+            done.append(event.data["call"])
+        if tuple(done) not in pictures:
+            here = {
+                name: [one for one in answer[name] if one["call"] in done]
+                for name in ("masks", "boxes")
+            }
+            outcome = Outcome(here, {}, trace.folder, image, WHOLE, store)
+            pictures[tuple(done)] = _picture(outcome)
+        number = list(pictures).index(tuple(done))
+        sections.append(_section(event.n, event.event, event.data, event.meta, number))
+    drawn = "".join(
+        f'<img hidden alt="The image with what was found by then" src="{url}">'
+        for url in pictures.values()
+    )
+    damage = f"<p>The record is damaged: {escape(trace.damage)}.</p>" if trace.damage else ""
+    return (
+        '<div class="hp-replay" role="region" aria-label="Replay">'
+        f"<h2>{escape(start['instruction'])}</h2>{damage}"
+        '<p><button type="button" data-by="-1">Previous</button> '
+        '<button type="button" data-by="1">Next</button> <span role="status"></span></p>'
+        f'<div class="hp-replayed">{drawn}<div>{"".join(sections)}</div></div></div>'
+    )
+
+
+def _section(n: int, event: str, data: dict[str, Any], meta: dict[str, Any], picture: int) -> str:
+    seconds = f", {meta['seconds']:.3f} s" if "seconds" in meta else ""
+    words = f" {data['call']} {call_in_words(data['tool'], data['args'])}" if "tool" in data else ""
+    body = json.dumps(data, indent=1, ensure_ascii=False)
+    body = body if len(body) <= _MAX_CHARS else f"{body[:_MAX_CHARS]}…"
+    return (
+        f'<section hidden data-picture="{picture}"><h3>{n} {escape(event)}{escape(words)}{seconds}'
+        f'</h3><pre tabindex="0">{escape(body)}</pre></section>'
+    )
+
+
+def _picture(outcome: Outcome) -> str:
+    """The overlay as a data URL, small enough to be sent for each step."""
+    drawn = render(outcome.image, layers_of(outcome), boxes_of(outcome), caption=None)
+    drawn.thumbnail((_SIDE, _SIDE))
+    packed = io.BytesIO()
+    drawn.convert("RGB").save(packed, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(packed.getvalue()).decode()}"
+
+
+def _compared(one: Trace, other: Trace) -> str:
+    report = compare(one, other)
+    rows = "".join(_rows(report))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("step", "verdict", "differences"))
+    agree = "identical" if report["identical"] else "alike" if report["agrees"] else "different"
+    return (
+        f'<div class="hp-findings"><table><caption>The two runs are {agree}</caption>'
+        f"<tr>{head}</tr>{rows}</table></div>"
+    )
+
+
+def _rows(report: dict[str, Any]) -> Iterator[str]:
+    for row in report["steps"]:
+        told = "; ".join(
+            f"{item['at']}: {_brief(item['recorded'])} → {_brief(item['other'])} {item['note']}"
+            for item in row["differences"]
+        )
+        cells = (f"{row['step']} {row['tool'] or ''}", row["verdict"], told)
+        yield f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"

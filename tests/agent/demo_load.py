@@ -1,0 +1,154 @@
+"""A load test of the demo on the loopback: many users, each with an image of their own.
+
+`python -m tests.agent.demo_load [--users 32] [--seconds 120]` serves the demo in a process of its
+own (planner `rules`, classical backends, two turns at once) and prints a table. A program asks and
+asks on (`/ask_image`, `/ask_on`); every answer must be about the image of who asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gradio_client import Client, handle_file
+from PIL import Image as Pillow
+
+from agent.demo.app import serve
+from agent.demo.desk import Desk
+from agent.samples import sample_path
+from models.backend import array_digest
+from tests.agent.demo_server import quick_kit
+from tools.image import read_image
+from tools.runtime import LocalRuntime
+
+QUESTIONS = ("outline the tissue", "count the nuclei", "now box them", "how large are they?")
+SIDE = 200
+THINK_S = 2.0
+SAMPLE_S = 2.0
+
+
+@dataclass
+class Tally:
+    """What the users saw."""
+
+    waits: list[float] = field(default_factory=list)
+    turns: dict[int, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    strangers: int = 0
+
+
+def server(address: Any) -> None:
+    """Serve the demo without limits for one address; tells its URL."""
+    free = (10**9, 1.0)
+    desk = Desk(quick_kit(LocalRuntime()), opened=free, asked=free)
+    _, url = serve(desk, "127.0.0.1", None, prevent_thread_lock=True, quiet=True)
+    address.put(url)
+    threading.Event().wait()
+
+
+def user(number: int, client: Client, picture: Path, until: float, tally: Tally) -> None:
+    """Open an image and ask about it again and again."""
+    pause = random.Random(number)  # noqa: S311 - no secret
+    own = array_digest(np.asarray(Pillow.open(picture)))
+    key = None
+    while time.monotonic() < until:
+        words = QUESTIONS[tally.turns.get(number, 0) % len(QUESTIONS)]
+        began = time.monotonic()
+        try:
+            if key is None:
+                answer = client.predict(handle_file(picture), words, 0.5, api_name="/ask_image")
+            else:
+                answer = client.predict(key, words, api_name="/ask_on")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
+            tally.errors.append(f"{type(error).__name__}: {error}")
+            continue
+        tally.waits.append(time.monotonic() - began)
+        tally.turns[number] = tally.turns.get(number, 0) + 1
+        if answer["status"] != "completed":
+            tally.errors.append(f"{answer['status']}: {answer['text']}")
+        elif answer["image"]["sha256"] != own or key not in (None, answer["conversation"]):
+            tally.strangers += 1
+        key = answer["conversation"]
+        time.sleep(pause.uniform(0, THINK_S))
+
+
+def resident(pid: int) -> float:
+    """MiB of a process in memory (Linux)."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def pictures(count: int, folder: Path) -> list[Path]:
+    """Parts of the sample, no two of them alike."""
+    rgb = read_image(sample_path()).image.rgb
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        y, x = 500 + number, 350 + 8 * number
+        Pillow.fromarray(rgb[y : y + SIDE, x : x + SIDE]).save(path)
+    return paths
+
+
+def run(users: int, seconds: float) -> tuple[Tally, list[float]]:
+    """The load; gives what the users saw, and the server's memory in MiB over time."""
+    context = multiprocessing.get_context("spawn")
+    address = context.Queue()
+    process = context.Process(target=server, args=(address,), daemon=True)
+    process.start()
+    tally, memory = Tally(), []
+    try:
+        url = address.get(timeout=300)
+        clients = [Client(url, verbose=False) for _ in range(users)]
+        with tempfile.TemporaryDirectory() as folder:
+            until = time.monotonic() + seconds
+            threads = [
+                threading.Thread(target=user, args=(number, client, picture, until, tally))
+                for number, (client, picture) in enumerate(
+                    zip(clients, pictures(users, Path(folder)), strict=True)
+                )
+            ]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                memory.append(resident(process.pid or 0))
+                time.sleep(SAMPLE_S)
+    finally:
+        process.terminate()
+    return tally, memory
+
+
+def main() -> None:
+    """Run it and print the table."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--users", type=int, default=32)
+    options.add_argument("--seconds", type=float, default=120)
+    chosen = options.parse_args()
+    tally, memory = run(chosen.users, chosen.seconds)
+    p50, p95 = np.percentile(tally.waits, (50, 95))
+    turns = [tally.turns.get(number, 0) for number in range(chosen.users)]
+    points = np.quantile(range(len(memory)), (0, 0.25, 0.5, 0.75, 1)).round().astype(int)
+    grown = " → ".join(f"{memory[point]:.0f}" for point in points)
+    rows = {
+        "users, seconds": f"{chosen.users}, {chosen.seconds:.0f}",
+        "turns answered": str(sum(turns)),
+        "turns of a user, fewest and most": f"{min(turns)}, {max(turns)}",
+        "errors": str(len(tally.errors)),
+        "answers about another's image": str(tally.strangers),
+        "seconds to an answer, p50, p95, longest": f"{p50:.2f}, {p95:.2f}, {max(tally.waits):.2f}",
+        "the server's memory, five points in time": f"{grown} MiB",
+    }
+    print("\n".join(f"| {what} | {value} |" for what, value in rows.items()))
+    for error, times in Counter(tally.errors).most_common(5):
+        print(f"{times} × {error}")
+
+
+if __name__ == "__main__":
+    main()
