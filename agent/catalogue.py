@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from agent.planners import load as load_planner
@@ -15,7 +17,7 @@ from models.backend import GateBackend, NucleiBackend, RegionBackend, TissueBack
 from models.backends import LOADERS, load
 from models.external.config import SLOTS, configured, read_config
 from models.planner.decode import ADAPTER
-from models.planner.fetch import file_sha256, find_base
+from models.planner.fetch import GGUF_SHA256, file_sha256, find_base
 from models.vision.weights import WEIGHTS
 
 OK = "ok"
@@ -79,20 +81,26 @@ def models(*, loaded: bool = False) -> Iterator[Model]:
     """
     there = read_config()
     for name in LOADERS:
-        if name not in SLOTS:
-            yield _embedded(name)
-        elif name in there:
-            yield _production(name, loaded)
-        else:
-            yield Model(name, SLOTS[name].purpose, SLOTS[name].licence, NOT_CONFIGURED)
-    yield _planner(loaded)
+        slot = SLOTS.get(name)
+        if slot is None:
+            yield _or_fault(Model(name, "", "", OK), partial(_embedded, name))
+            continue
+        known = Model(name, slot.purpose, slot.licence, NOT_CONFIGURED)
+        yield _or_fault(known, partial(_production, name, loaded)) if name in there else known
+    yield _or_fault(Model("local", "planner", "Apache-2.0", OK), partial(_planner, loaded))
+
+
+def _or_fault(known: Model, look: Callable[[], Model]) -> Model:
+    """What a look at a model gives; where none is possible, what is known, its state the reason."""
+    try:
+        return look()
+    except Exception as fault:  # noqa: BLE001 - whatever stops a model from loading is its state
+        return replace(known, state=_line(fault))
 
 
 def _embedded(name: str) -> Model:
-    try:
-        backend = load(name)
-    except Exception as fault:  # noqa: BLE001 - whatever stops a model from loading is its state
-        return Model(name, "", "", _line(fault))
+    """A backend that comes with the package."""
+    backend = load(name)
     shipped = [WEIGHTS / file for file in backend.info.weights if (WEIGHTS / file).exists()]
     files = tuple(_file(path) for path in shipped)
     figures = [figure for path in shipped for figure in _figures(path)]
@@ -112,26 +120,22 @@ def _embedded(name: str) -> Model:
 
 def _production(name: str, loaded: bool) -> Model:
     slot = SLOTS[name]
-    try:
-        entry = configured(name, slot.entry)
-        vocabulary = _vocabulary(load(name)) if loaded else None
-    except Exception as fault:  # noqa: BLE001 - as above
-        return Model(name, slot.purpose, slot.licence, _line(fault))
+    entry = configured(name, slot.entry)
+    vocabulary = _vocabulary(load(name)) if loaded else None
     licence = getattr(entry, "licence", slot.licence)
     return Model(name, slot.purpose, licence, OK, (_file(entry.checkpoint),), vocabulary)
 
 
 def _planner(loaded: bool) -> Model:
     base = find_base()
-    paths = [ADAPTER] if base is None else [ADAPTER, base]
+    files = tuple(_file(path) for path in (ADAPTER, base) if path is not None)
     state = _state([ADAPTER])
-    try:
-        planner = load_planner("local")
-        if loaded:
-            planner.info()
-    except Exception as fault:  # noqa: BLE001 - as above
-        state = _line(fault)
-    return Model("local", "planner", "Apache-2.0", state, tuple(_file(path) for path in paths))
+    if base is not None and files[-1].sha256 != GGUF_SHA256:
+        state = f"{base.name} is not the pinned file: remove it, then `histopilot models pull`"
+    planner = load_planner("local")
+    if loaded:
+        planner.info()
+    return Model("local", "planner", "Apache-2.0", state, files)
 
 
 def _file(path: Path) -> File:
@@ -175,7 +179,7 @@ def table(rows: Sequence[Model]) -> Table:
             row.purpose,
             row.licence,
             f"{size / 1e6:.1f} MB" if size else "",
-            row.state,
+            escape(row.state),
             "" if row.vocabulary is None else str(row.vocabulary),
             "; ".join(
                 f"{one['metric']} {one['value']:.3f} ({one['task']})"

@@ -34,6 +34,9 @@ from tools.execute import CallRequest, CallResult, ImageHandle, digest_of, faile
 from tools.registry import DEFAULT_BACKENDS, TOOLS, schema_digest
 from tools.runtime import Runtime
 
+_META = ("seconds", "attempts", "device", "threads")
+"""Of a result, what its event says beside what happened."""
+
 
 def merge_results(old: dict[str, Any], new: dict[str, Any | None]) -> dict[str, dict[str, Any]]:
     """Results by reference: new ones win, None takes one away."""
@@ -228,7 +231,7 @@ class _Nodes:
         else:
             result = self.shop.runtime.execute(request, self.shop.store)
         plain = result.model_dump(mode="json")
-        record.write("call.end", untimed(plain), seconds=result.seconds, attempts=result.attempts)
+        record.write("call.end", untimed(plain), **{name: plain[name] for name in _META})
         return plain
 
 
@@ -321,8 +324,8 @@ def _header(shop: Workshop, state: State) -> dict[str, Any]:
 
 
 def untimed(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without what differs from run to run."""
-    return {key: value for key, value in result.items() if key not in ("seconds", "attempts")}
+    """A result without what differs from run to run and from place to place."""
+    return {key: value for key, value in result.items() if key not in _META}
 
 
 def finished_calls(history: Sequence[dict[str, Any]]) -> int:

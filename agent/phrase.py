@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.figures import unsupported
 from agent.planners.base import PlannerUnavailable
-from agent.record.trace import Recorder, Trace
+from agent.record.trace import Event, Recorder
 
 if TYPE_CHECKING:
     from agent.planners.openai_endpoint import Endpoint
@@ -69,25 +69,28 @@ class ModelPhraser:
 class RecordedPhraser:
     """Says again what a recorded phraser said."""
 
-    def __init__(self, trace: Trace) -> None:
-        self._info = dict(trace.start()["phraser"])
-        self._said = [event.data for event in trace.all("phrase.end")]
+    def __init__(self, info: dict[str, str], said: Event | None) -> None:
+        """By the header's `phraser` and the `phrase.end` of the wording, None where there is none.
+
+        A turn that was killed after it was worded was worded again: of several the last counts.
+        """
+        self._info = info
+        self._said = {"raw": None, "verdict": "not recorded"} if said is None else said.data
 
     def info(self) -> dict[str, str]:
         """As recorded."""
         return self._info
 
     def write(self, messages: list[dict[str, str]]) -> str:
-        """The next recorded text.
+        """The recorded text.
 
         Raises:
-            PlannerUnavailable: as recorded, or there is no more.
+            PlannerUnavailable: as recorded, or nothing was.
         """
         del messages
-        said = self._said.pop(0) if self._said else {"raw": None, "verdict": "not recorded"}
-        if said["raw"] is None:
-            raise PlannerUnavailable(said["verdict"])
-        return str(said["raw"])
+        if self._said["raw"] is None:
+            raise PlannerUnavailable(self._said["verdict"])
+        return str(self._said["raw"])
 
 
 def load(model: str | None) -> Phraser | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agent.plan import Call, InvalidPlan, Plan, Turn, read_plan
 from agent.planners.base import Planner, PlannerRequest, PlannerUnavailable, Proposal
+from agent.record.privacy import scrub
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def plan_once(planner: Planner, instruction: str, history: Sequence[Turn] = ()) 
         except PlannerUnavailable as missing:
             return Planned(None, tuple(proposals), str(missing), True, tuple(faults))
         try:
-            plan = read_plan(proposals[-1].raw, history)
+            plan = plan_of(proposals[-1].raw, history)
         except InvalidPlan as invalid:
             feedback = invalid.feedback()
             faults.append(feedback)
@@ -58,3 +59,15 @@ def plan_once(planner: Planner, instruction: str, history: Sequence[Turn] = ()) 
             return Planned(plan, tuple(proposals), faults=tuple(faults))
     error = f"the planner gave no valid plan ({faults[-1].splitlines()[0]})"
     return Planned(None, tuple(proposals), error, False, tuple(faults))
+
+
+def plan_of(raw: str, history: Sequence[Turn] = ()) -> Plan:
+    """The plan in what a planner wrote, as a trace tells both: without secrets and paths.
+
+    So the recorded text gives the recorded plan, which is the one that runs.
+
+    Raises:
+        InvalidPlan: with every fault.
+    """
+    read = read_plan(scrub(raw), history)
+    return Plan.model_validate(scrub(read.model_dump(mode="json")))

@@ -29,7 +29,7 @@ from agent.graph import Workshop, build, finished_calls
 from agent.output.geojson import WHOLE, Placement
 from agent.phrase import Phraser
 from agent.planners.base import Planner
-from agent.record.trace import BLOBS_FOLDER, Listener, Recorder, export, read_trace
+from agent.record.trace import BLOBS_FOLDER, THREAD_FILE, Listener, Recorder, export, read_trace
 from models.backend import Image
 from tools.arrays import DiskStore
 from tools.errors import BadInput
@@ -102,7 +102,7 @@ class Thread:
         self._saver: BaseCheckpointSaver[Any] = InMemorySaver()
         self._connection: sqlite3.Connection | None = None
         if keep:
-            self._connection = sqlite3.connect(folder / "thread.sqlite", check_same_thread=False)
+            self._connection = sqlite3.connect(folder / THREAD_FILE, check_same_thread=False)
             self._saver = SqliteSaver(self._connection)
 
     @property

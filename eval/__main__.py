@@ -20,6 +20,7 @@ from eval.cases import Case, Prediction, read_cases, read_predictions
 from eval.pages import Section, pass_k_section, write
 from eval.pages import show as show_sections
 from eval.toolcalls import PlanOnce, predict, prediction_line, score
+from models.external.config import ModelUnavailable
 from tools.errors import BadInput
 
 app = typer.Typer(
@@ -278,7 +279,7 @@ def main() -> None:
     """Run the command line; bad input is one line on standard error and exit status 2."""
     try:
         app()
-    except BadInput as error:
+    except (BadInput, ModelUnavailable) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from eval.cases import Case, Prediction
 from eval.matching import judge
 from eval.pages import Section, interval, percent
-from eval.stats import PassK, bootstrap_mean, clusters, mcnemar, pass_k, wilson
+from eval.stats import PassK, bootstrap_mean, clusters, mcnemar, pass_k
 from eval.toolcalls import by_id
 from eval.verdict import UNSCORED
 
@@ -86,11 +86,7 @@ def compare(
     only_a = [case.id for case, a, b in pairs if a and not b]
     only_b = [case.id for case, a, b in pairs if b and not a]
     clustered = clusters([(case, float(b) - float(a)) for case, a, b in pairs])
-    if only_a or only_b:
-        low, high = bootstrap_mean(clustered)
-    else:  # a bootstrap of nothing but ties has no width; as many as these say only so much
-        high = wilson(0, len(clustered))[1]
-        low = -high
+    low, high = bootstrap_mean(clustered, least=-1.0)
     n = len(pairs)
     return Comparison(
         n=n,

@@ -15,7 +15,7 @@ from eval.verdict import LAYERS, Verdict
 from models.ontology import normalise
 
 INJECTION = "injection"
-"""Tag of a case whose instruction tries to make the planner ignore its task."""
+"""Tag of a case whose instruction or thread tries to make the planner ignore its task."""
 
 _UNREAD = frozenset((*LAYERS["answered"], *LAYERS["parsed"], *LAYERS["valid"]))
 

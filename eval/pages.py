@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -88,23 +89,24 @@ def show(sections: Iterable[Section], console: Console) -> None:
             console.print(part.text, markup=False, soft_wrap=True)
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+def _told(text: str) -> str:
+    """Text that stays text in Markdown: no HTML, no link, no picture from elsewhere."""
+    return re.sub(r"[\\|\[\]]", r"\\\g<0>", escape(" ".join(text.split()), quote=False))
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
     """The sections as Markdown; a plot is a link to its file."""
-    lines = [f"# {title}", ""]
+    lines = [f"# {_told(title)}", ""]
     for part in sections:
-        lines += [f"## {part.title}", ""]
+        lines += [f"## {_told(part.title)}", ""]
         if part.text:
-            lines += [part.text, ""]
-        rows = ["| " + " | ".join(map(_cell, row)) + " |" for row in part.table]
+            lines += [_told(part.text), ""]
+        rows = ["| " + " | ".join(map(_told, row)) + " |" for row in part.table]
         if rows:
             lines += [rows[0], "| " + " | ".join("---" for _ in part.table[0]) + " |"]
             lines += [*rows[1:], ""]
         if part.plot:
-            lines += [f"![{part.title}]({part.file})", ""]
+            lines += [f"![{_told(part.title)}]({part.file})", ""]
     return "\n".join(lines)
 
 

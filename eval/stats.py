@@ -78,13 +78,21 @@ def clusters(values: Iterable[tuple[Case, float]]) -> list[list[float]]:
     return list(found.values())
 
 
-def bootstrap_mean(clustered: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """95% percentile interval of the mean of all values when whole clusters are resampled."""
+def bootstrap_mean(clustered: Sequence[Sequence[float]], least: float = 0.0) -> tuple[float, float]:
+    """95% percentile interval of the mean of all values when whole clusters are resampled.
+
+    Clusters that are all alike give a bootstrap without width, though as many as these say only
+    so much; then it reaches as far as Wilson's interval of as many equal outcomes. The values
+    are between `least` and 1.
+    """
     sums = np.array([sum(cluster) for cluster in clustered])
     sizes = np.array([len(cluster) for cluster in clustered])
     draws = np.random.default_rng(0).integers(len(sums), size=(_RESAMPLES, len(sums)))
     means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
+    if low == high:
+        reach = wilson(0, len(sums))[1]
+        low, high = max(least, low - reach), min(1.0, high + reach)
     return float(low), float(high)
 
 
@@ -127,13 +135,8 @@ def pass_k(trials: Sequence[tuple[Case, Sequence[bool]]]) -> list[PassK]:
             for case, passes in trials
             if len(passes) >= k
         ]
-        shares = [value for _, value in values]
-        if set(shares) <= {0.0} or set(shares) <= {1.0}:
-            units = len(clusters(values))
-            low, high = wilson(units if shares[0] else 0, units)
-        else:
-            low, high = bootstrap_mean(clusters(values))
-        mean = float(np.mean(shares))
+        low, high = bootstrap_mean(clusters(values))
+        mean = float(np.mean([value for _, value in values]))
         found.append(PassK(k=k, value=mean, low=low, high=high, n=len(values), of=len(trials)))
     return found
 

@@ -8,6 +8,7 @@ that the array behind it is the one that was recorded.
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -23,6 +24,8 @@ from models.backend import Array, array_digest
 from tools.errors import BadInput
 
 _SUFFIX = ".npy.gz"
+MAX_BYTES = 4 * 2**30
+"""Of one array that is read; a label map of the largest image that is taken has fewer."""
 
 
 class ArrayHandle(BaseModel):
@@ -124,6 +127,7 @@ class DiskStore:
             raise KeyError(digest)
         try:
             with gzip.open(path, "rb") as file:
+                _bounded(file)
                 array = np.lib.format.read_array(file, allow_pickle=False)
         except Exception as error:  # gzip, zlib, tokenize and numpy each have their own
             raise BadInput(f"the array {path.name} is damaged ({error})") from error
@@ -155,6 +159,16 @@ class DiskStore:
                 and sum(item.nbytes for item in self._recent.values()) > self._keep_bytes
             ):
                 self._recent.popitem(last=False)
+
+
+def _bounded(file: gzip.GzipFile) -> None:
+    """Refuse an array by its header, before a small file of a stranger fills the memory."""
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("not a version that is written here")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if math.prod(shape) * dtype.itemsize > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+    file.seek(0)
 
 
 def _frozen(array: Array) -> Array:

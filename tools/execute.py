@@ -16,6 +16,7 @@ from models.backends import load
 from tools.arrays import ArrayHandle, ArrayStore
 from tools.base import BackendNote, Output, Scene, Tool, stored
 from tools.errors import ToolError, ToolFailure
+from tools.place import device, threads
 from tools.registry import TOOLS
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class CallResult(BaseModel):
             inputs and image: equal keys mean equal outputs.
         seconds: wall time of the tool itself.
         attempts: how often it was started (a lost worker is retried once).
+        device, threads: torch's where the tool ran; None where it never did.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +85,8 @@ class CallResult(BaseModel):
     error: ToolError | None = None
     seconds: float = 0.0
     attempts: int = 1
+    device: str | None = None
+    threads: int | None = None
 
 
 def execute(request: CallRequest, store: ArrayStore) -> CallResult:
@@ -131,6 +135,8 @@ def execute(request: CallRequest, store: ArrayStore) -> CallResult:
         output=None if output is None else output.model_dump(mode="json"),
         error=error,
         seconds=time.perf_counter() - began,
+        device=device(),
+        threads=threads(),
     )
 
 

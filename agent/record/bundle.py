@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import lzma
 import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +25,18 @@ from tools.errors import BadInput
 
 log = logging.getLogger(__name__)
 MAX_BYTES = 8 * 2**30
-"""What a bundle may unpack to."""
+"""What a bundle may unpack to; what an array in it may, its store bounds when it is read."""
 _MEMBER = re.compile(rf"{re.escape(EVENTS_FILE)}|{BLOBS_FOLDER}/[0-9a-f]{{64}}\.npy\.gz")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,  # a compression that Python does not know
+    RuntimeError,  # an encrypted member
+    EOFError,
+    OSError,
+)
 
 
 @contextmanager
@@ -114,6 +125,6 @@ def unpack(bundle: Path, folder: Path) -> Path:
                 target.parent.mkdir(exist_ok=True)
                 with archive.open(entry) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink, 2**20)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise BadInput(f"{bundle.name} is a damaged bundle ({error})") from error
     return folder

@@ -157,7 +157,7 @@ def prune(
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Do it; else it is only shown.")] = False,
 ) -> None:
-    """Delete old traces below a folder. Without --delete it only says which."""
+    """Delete old traces below a folder, but none of kept threads. Without --delete: only list."""
     from agent.record import index
 
     with shown_errors():
@@ -166,7 +166,7 @@ def prune(
         bytes_ = None if keep is None else _bytes(keep)
         found = index.prunable(folder, older_than, bytes_, datetime.now(UTC))
         for path, size in found:
-            typer.echo(f"{path.relative_to(folder)}  {size / 1e6:,.1f} MB")
+            typer.echo(f"{index.shown(path, folder)}  {size / 1e6:,.1f} MB")
         if delete:
             index.prune(path for path, _ in found)
         total = sum(size for _, size in found) / 1e6

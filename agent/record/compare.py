@@ -182,7 +182,15 @@ def _order(step: str) -> tuple[int, int, str]:
 def _elsewhere(recorded: Trace, other: Trace) -> bool:
     """Whether something about the two environments explains other numbers."""
     places = [trace.start().get("environment", {}) for trace in (recorded, other)]
-    return any(places[0].get(name) != places[1].get(name) for name in EXPLAINED)
+    differ = any(places[0].get(name) != places[1].get(name) for name in EXPLAINED)
+    calls = [_workers(trace) for trace in (recorded, other)]
+    return differ or (all(calls) and calls[0] != calls[1])
+
+
+def _workers(trace: Trace) -> set[tuple[str, int]]:
+    """The devices and threads that calls ran with, of those that ran and tell."""
+    ends = (end.meta for end in trace.all("call.end"))
+    return {(meta["device"], meta["threads"]) for meta in ends if meta.get("device")}
 
 
 def _reader(trace: Trace) -> Array:

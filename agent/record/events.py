@@ -40,7 +40,7 @@ class Environment(Data):
     Attributes:
         packages: name to version.
         runtime: `local` or `ray`.
-        device, threads: of the process that plans; torch's, `settings` say what Ray's workers got.
+        device, threads: torch's, of the process that plans; each `call.end` has its own.
         settings: environment variables that change a run, none that may hold a secret.
     """
 
@@ -211,11 +211,16 @@ class RunError(Data):
 
 
 class Meta(Data):
-    """When and how long: outside the hash. `seconds` at each end, `attempts` at a call's."""
+    """When, how long and where: outside the hash. `seconds` at each end, the rest at a call's.
+
+    `device` and `threads` are torch's in the process that ran the call, on Ray a worker's.
+    """
 
     time: str
     seconds: float | None = None
     attempts: int | None = None
+    device: str | None = None
+    threads: int | None = None
 
 
 EVENTS: dict[str, type[Data]] = {

@@ -15,6 +15,7 @@ from tools.execute import canonical
 SEMCONV = "1.41.0"
 SCHEMA_URL = f"https://opentelemetry.io/schemas/{SEMCONV}"
 
+_PLACE = ("device", "threads")
 Data = dict[str, Any]
 Attributes = dict[str, str | int | float | bool]
 Named = tuple[str, Attributes]
@@ -63,6 +64,30 @@ def plan(start: Data, data: Data) -> Named:
     return f"{operation} {model}", attributes
 
 
+def phrase(start: Data, started: Data, data: Data) -> Named:
+    """A span of wording: data of `phrase.start`; of `phrase.end`, empty where it has none.
+
+    A text that is not shown for what it says is no error; a model that can't be reached is.
+    """
+    phraser = start["phraser"]
+    system, *asked = (message["content"] for message in started["prompt"])
+    attributes: Attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": phraser["model"],
+        "gen_ai.system_instructions": canonical([{"type": "text", "content": system}]),
+        "gen_ai.input.messages": _messages("user", *asked),
+    }
+    attributes |= {f"histopilot.phraser.{key}": str(value) for key, value in phraser.items()}
+    if data:
+        attributes["histopilot.phraser.verdict"] = data["verdict"]
+    if data.get("raw") is not None:
+        attributes["gen_ai.output.messages"] = _messages("assistant", data["raw"], end="stop")
+    elif data:
+        attributes["error.type"] = "unavailable"
+    return f"chat {phraser['model']}", attributes
+
+
 def call(started: Data, data: Data, meta: Data) -> Named:
     """A tool's span: data of `call.start`; data and meta of `call.end`, empty where it has none."""
     attributes: Attributes = {
@@ -76,6 +101,7 @@ def call(started: Data, data: Data, meta: Data) -> Named:
         attributes["gen_ai.tool.call.result"] = canonical(data["output"] or data["error"])
         attributes["histopilot.call.key"] = data["key"]
         attributes["histopilot.call.attempts"] = meta.get("attempts", 1)
+        attributes |= {f"histopilot.call.{k}": meta[k] for k in _PLACE if meta.get(k) is not None}
         attributes["histopilot.backend"] = (data["backend"] or {}).get("name", "")
         if data["error"]:
             attributes["error.type"] = data["error"]["code"]

@@ -19,13 +19,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.record.trace import BLOBS_FOLDER, EVENTS_FILE
+from agent.record.trace import BLOBS_FOLDER, EVENTS_FILE, THREAD_FILE
 from tools.errors import BadInput
 
 log = logging.getLogger(__name__)
 INDEX_FILE = ".histopilot-index.sqlite"
 _VERSION = 1
 _KIND = re.compile(rb'\{"n":\d+,"event":"([a-z.]+)"')
+_ANSWER = re.compile(rb',"data":\{"answer":\{"status":"\w+","text":("(?:[^"\\]|\\.)*")')
+_UNLISTED = (b"call.end", b"plan.start", b"plan.end", b"phrase.start", b"phrase.end")
+"""The bulk of a trace, and nothing of it is listed."""
 _COLUMNS = ("path", "stamp", "time", "status", "planner", "tools", "instruction", "text", "damage")
 Row = dict[str, Any]
 
@@ -72,20 +75,26 @@ def listed(folder: Path, wanted: Filter = Filter()) -> list[Row]:
     Raises:
         BadInput: there is no such folder.
     """
-    stamps = {path.relative_to(folder).as_posix(): _stamp(path) for path in traces_in(folder)}
+    places = {shown(path, folder): path for path in traces_in(folder)}
+    stamps = {name: _stamp(path) for name, path in places.items()}
     with closing(_open(folder)) as index, index:
         known = dict(index.execute("SELECT path, stamp FROM traces"))
         gone = [(path,) for path in known.keys() - stamps.keys()]
         index.executemany("DELETE FROM traces WHERE path = ?", gone)
-        new = [path for path, stamp in stamps.items() if known.get(path) != stamp]
-        places = ", ".join(f":{column}" for column in _COLUMNS)
-        rows = ({"path": path, "stamp": stamps[path], **_read(folder / path)} for path in new)
-        index.executemany(f"INSERT OR REPLACE INTO traces VALUES ({places})", rows)  # noqa: S608
+        new = [name for name, stamp in stamps.items() if known.get(name) != stamp]
+        values = ", ".join(f":{column}" for column in _COLUMNS)
+        rows = ({"path": name, "stamp": stamps[name], **_read(places[name])} for name in new)
+        index.executemany(f"INSERT OR REPLACE INTO traces VALUES ({values})", rows)  # noqa: S608
         index.row_factory = sqlite3.Row
         found = [
             dict(row) for row in index.execute("SELECT * FROM traces ORDER BY time DESC, path")
         ]
     return [{k: v for k, v in row.items() if k != "stamp"} for row in found if wanted.takes(row)]
+
+
+def shown(path: Path, folder: Path) -> str:
+    """A path below `folder` as text; bytes of a name that are no UTF-8 are escaped."""
+    return _text(path.relative_to(folder).as_posix())
 
 
 def traces_in(folder: Path) -> Iterator[Path]:
@@ -107,13 +116,16 @@ def prunable(
 ) -> list[tuple[Path, int]]:
     """The traces below `folder` that are too old, or too much: oldest first, with their bytes.
 
+    Kept threads are left alone: their turns share their arrays, and go on from each other.
+
     Args:
         folder: with traces below it.
         older_than_days: takes what was last written to before that.
         keep_bytes: takes the oldest until what is left is no more than this.
         now: the time that ages are counted from.
     """
-    sizes = [(path, *_age_and_size(path)) for path in traces_in(folder)]
+    alone = (path for path in traces_in(folder) if not (path.parent / THREAD_FILE).exists())
+    sizes = [(path, *_age_and_size(path)) for path in alone]
     sizes.sort(key=lambda item: item[1])
     left = sum(size for _, _, size in sizes)
     taken = []
@@ -165,7 +177,8 @@ def _stamp(path: Path) -> str:
 def _read(path: Path) -> Row:
     """The row of a trace; what can't be read of it is said in `damage`.
 
-    Outputs are not parsed, and the chain is left to `verify`: that is most of the time.
+    Outputs, prompts and boxes are not parsed, and the chain is left to `verify`: that is most of
+    the time.
     """
     row = dict.fromkeys(_COLUMNS[2:], "")
     row["status"] = "unfinished"
@@ -177,14 +190,22 @@ def _read(path: Path) -> Row:
                 if kind is None or not line.endswith(b"\n"):
                     row["damage"] = f"line {number} is torn or not an event"
                     break
-                if kind[1] != b"call.end":  # the bulk of a trace, and nothing of it is listed
+                if kind[1] == b"compose.end" and (found := _ANSWER.match(line, kind.end())):
+                    row["text"] = json.loads(found[1])
+                elif kind[1] not in _UNLISTED:
                     event = json.loads(line)
                     told = _told(event["event"], event["data"], event["meta"])
                     tools |= dict.fromkeys(told.pop("tools", ()))
                     row |= told
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         row["damage"] = f"it can't be read ({type(error).__name__})"
-    return {**{key: str(value) for key, value in row.items()}, "tools": " ".join(tools)}
+    row["tools"] = " ".join(tools)
+    return {key: _text(value) for key, value in row.items()}
+
+
+def _text(value: Any) -> str:
+    """What SQLite and a terminal can take: a lone surrogate is neither's."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _told(event: str, data: dict[str, Any], meta: dict[str, Any]) -> Row:

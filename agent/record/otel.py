@@ -30,7 +30,7 @@ _OK, _ERROR = 1, 2
 def spans(trace: Trace) -> dict[str, Any]:
     """The trace as an OTLP/JSON `ExportTraceServiceRequest`.
 
-    The run is the root span, each planning and each call a span below it. What began and has no
+    The run is the root span, each planning, call and wording a span below it. What began and has no
     end, for the process was killed, ends with the trace, as an error.
     """
     start = trace.start()
@@ -91,11 +91,11 @@ def _spans(trace: Trace, start: dict[str, Any]) -> Iterator[dict[str, Any]]:
     open_: dict[str, Event] = {}
     for event in trace.events:
         what = f"{event.event.partition('.')[0]} {event.data.get('call', '')}"
-        if event.event in ("plan.start", "call.start"):
+        if event.event in ("plan.start", "call.start", "phrase.start"):
             if what in open_:  # the process was killed and began again
                 yield _child(seed, open_[what], None, event, start)
             open_[what] = event
-        elif event.event in ("plan.end", "call.end"):
+        elif event.event in ("plan.end", "call.end", "phrase.end"):
             yield _child(seed, open_.pop(what), event, event, start)
     for begun in open_.values():
         yield _child(seed, begun, None, last, start)
@@ -107,6 +107,8 @@ def _child(
     data, meta = (end.data, end.meta) if end else ({}, {})
     if begun.event == "plan.start":
         named = genai.plan(start, data)
+    elif begun.event == "phrase.start":
+        named = genai.phrase(start, begun.data, data)
     else:
         named = genai.call(begun.data, data, meta)
     return _span(seed, begun, until, named, seed, failed=end is None or "error.type" in named[1])

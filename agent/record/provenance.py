@@ -6,15 +6,15 @@ import hashlib
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from agent.record.privacy import secret_name
+from agent.record.privacy import secret_name, setting
 from models.planner.fetch import file_sha256
+from tools.place import device, threads
 
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("agent", "tools", "models")
@@ -22,22 +22,20 @@ _PACKAGES = (
     *("histopilot", "cellpose", "langgraph", "llguidance", "numpy", "openai", "pillow"),
     *("pydantic", "ray", "scikit-image", "scipy", "timm", "torch", "transformers"),
 )
-_GPU_NODES = ("/dev/nvidiactl", "/dev/dxg")
-"""Files without which CUDA is not there, on Linux and in its Windows subsystem."""
 
 
 def environment(runtime: str) -> dict[str, Any]:
     """The header's `environment`: code, packages, machine, device, threads and settings.
 
-    `device` and `threads` are of this process. Ray's workers have their own, by the settings.
+    `device` and `threads` are of this process; each call tells those that it ran with.
     """
     return {
         **_fixed(),
         "runtime": runtime,
-        "device": _device(),
-        "threads": _threads(),
+        "device": device(),
+        "threads": threads(),
         "settings": {
-            name: value
+            name: setting(value)
             for name, value in sorted(os.environ.items())
             if name.startswith(("HISTOPILOT_", "OMP_")) and not secret_name(name)
         },
@@ -105,21 +103,3 @@ def _versions(packages: Iterable[str]) -> Iterable[tuple[str, str]]:
             yield name, version(name)
         except PackageNotFoundError:
             yield name, "not installed"
-
-
-def _device() -> str:
-    """The device that torch takes here, without the seconds of importing it where that is clear."""
-    impossible = sys.platform == "linux" and not any(Path(node).exists() for node in _GPU_NODES)
-    if impossible and "torch" not in sys.modules:
-        return "cpu"
-    import torch
-
-    return f"cuda {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "cpu"
-
-
-def _threads() -> int:
-    """Torch's threads; before it is imported, those that OpenMP will give it."""
-    if "torch" in sys.modules:
-        return int(sys.modules["torch"].get_num_threads())
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else os.cpu_count() or 1

@@ -88,7 +88,8 @@ def replay(recorded: Trace, what_if: WhatIf, runtime: str) -> dict[str, Any]:
     saying = RecordedPlanner(recorded)
     backends = chosen_backends(what_if.swaps, start["backends"], "--swap")
     planner: Planner = load_planner(anew) if anew else saying
-    phraser = RecordedPhraser(recorded) if start["phraser"] is not None else None
+    worded = next(reversed(recorded.all("phrase.end")), None)
+    phraser = RecordedPhraser(start["phraser"], worded) if start["phraser"] is not None else None
     kit = Kit(planner, make_runtime(runtime), backends, phraser)
     yeses = [event.data["go_on"] for event in recorded.all("guard.answer")]
     with tempfile.TemporaryDirectory(prefix="histopilot-replay-") as scratch:

@@ -24,6 +24,8 @@ from tools.execute import canonical, digest_of
 FORMAT = 1
 EVENTS_FILE = "events.jsonl"
 BLOBS_FOLDER = "blobs"
+THREAD_FILE = "thread.sqlite"
+"""Where it lies beside the turns' traces, they are a kept thread that can go on."""
 _GENESIS = "0" * 64
 
 Listener = Callable[[str, dict[str, Any], dict[str, Any]], None]
@@ -178,6 +180,8 @@ def read_trace(path: Path) -> Trace:
             break
         try:
             event = Event(**json.loads(line))
+            if not isinstance(event.data, dict) or not isinstance(event.meta, dict):
+                raise TypeError
             whole = event.n == number and event.hash == _chained(
                 last, number, event.event, event.data
             )

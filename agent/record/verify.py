@@ -20,7 +20,8 @@ from agent.guard import CHECK, open_doubt
 from agent.output.masks import read_mask
 from agent.output.writer import RESULT_FILE
 from agent.phrase import RecordedPhraser, phrase
-from agent.plan import Call, InvalidPlan, Plan, Turn, read_plan, references
+from agent.plan import Call, InvalidPlan, Plan, Turn, references
+from agent.planning import plan_of
 from agent.record.events import unfit
 from agent.record.privacy import scrub
 from agent.record.trace import Event, Recorder, Trace, run_digest
@@ -123,13 +124,14 @@ def _inconsistent(trace: Trace) -> Iterator[str]:
     known = ("image", "history", "results", "confirmed", "instruction")
     state: State = {"plan": None, "running": {}, **{name: start[name] for name in known}}
     state["results"], state["confirmed"] = dict(state["results"]), list(state["confirmed"])
-    state["phraser"] = RecordedPhraser(trace) if start["phraser"] is not None else None
+    state["phraser"], state["said"] = start["phraser"], None
     checks = {
         "plan.end": _plan,
         "call.start": _call_start,
         "call.end": _call_end,
         "guard.question": _question,
         "guard.answer": _answered,
+        "phrase.end": _worded,
         "compose.end": _composed,
     }
     for event in trace.events:
@@ -148,7 +150,7 @@ def _plan(event: Event, state: State) -> str | None:
         return None
     turns = [Turn.model_validate(turn) for turn in state["history"]]
     try:
-        read = read_plan(data["proposals"][-1]["raw"], turns)
+        read = plan_of(data["proposals"][-1]["raw"], turns)
     except (InvalidPlan, IndexError):
         return "what the planner wrote is not the recorded plan"
     same = canonical(read.model_dump(mode="json")) == canonical(data["plan"])
@@ -196,6 +198,11 @@ def _answered(event: Event, state: State) -> str | None:
     return None if asked else "an answer to what was not asked"
 
 
+def _worded(event: Event, state: State) -> str | None:
+    state["said"] = event
+    return None
+
+
 def _composed(event: Event, state: State) -> str | None:
     ran = {ref for ref in _numbered(state) if ref in state["results"]}
     if not state.get("declined") and ran and ran != set(_numbered(state)):
@@ -220,9 +227,9 @@ class _Unwritten(Recorder):
 
 def _answer_again(state: State) -> dict[str, Any]:
     """What the composer makes of the recorded results, with the recorded wording judged anew."""
-    phraser, asked = state["phraser"], state["instruction"]
-    if phraser is None:
+    if state["phraser"] is None:
         return noted(compose(state), state)
+    phraser, asked = RecordedPhraser(state["phraser"], state["said"]), state["instruction"]
     silent = _Unwritten()
     worded = compose(state, lambda found, facts: phrase(phraser, asked, found, facts, silent))
     return noted(worded, state)

@@ -131,3 +131,28 @@ def test_a_backend_that_is_not_configured_is_refused_before_anything_runs(comman
     assert "CC-BY-NC-4.0" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "o" / "result.json").exists()
+
+
+def test_what_stops_a_look_at_a_model_is_its_state(command, monkeypatch, tmp_path):
+    def no_card(_):
+        raise FileNotFoundError("no such file: [bold]nuclei.md[/nothing]")
+
+    monkeypatch.setattr(catalogue, "_state", no_card)
+    monkeypatch.setenv("COLUMNS", "200")
+    status, out, _ = command("models", "list")
+    assert status == 0
+    assert "[bold]nuclei.md[/nothing]" in out
+    assert command("models", "check")[0] == 1
+
+
+def test_a_base_model_that_is_not_the_pinned_one_is_named(monkeypatch, tmp_path):
+    base = tmp_path / "base.gguf"
+    base.write_bytes(b"another")
+    monkeypatch.setattr(catalogue, "find_base", lambda: base)
+    monkeypatch.setattr(catalogue, "load_planner", lambda _: None)
+    assert catalogue._planner(loaded=False).state.startswith("base.gguf is not the pinned file")
+    monkeypatch.setattr(catalogue, "LOADERS", {})
+    monkeypatch.setattr(catalogue, "ADAPTER", tmp_path / "none.safetensors")
+    (lost,) = catalogue.models()
+    assert lost.broken
+    assert "none.safetensors" in lost.state

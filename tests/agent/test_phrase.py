@@ -93,7 +93,8 @@ def test_a_model_that_is_away_changes_nothing(tmp_path: Path, skin: Image, serve
     said = verdict(tmp_path)
     assert said["raw"] is None
     assert "answered 400" in said["verdict"]
-    recorded = RecordedPhraser(read_trace(tmp_path))
+    trace = read_trace(tmp_path)
+    recorded = RecordedPhraser(trace.start()["phraser"], trace.all("phrase.end")[-1])
     with pytest.raises(PlannerUnavailable, match="answered 400"):
         recorded.write([])
 

@@ -237,3 +237,39 @@ def test_a_question_and_its_answer_are_verified(tmp_path) -> None:
     assert answered.answer["status"] == "declined"
     assert verify(read_trace(answered.trace))["faults"] == []
     assert verify(read_trace(copy_trace(answered, tmp_path / "copy")))["faults"] == []
+
+
+def test_a_turn_that_was_worded_twice_since_it_was_killed_is_verified_by_the_last(
+    tmp_path, skin
+) -> None:
+    plan = [{"tool": "segment", "args": {"target": "epidermis"}}]
+    kit = Kit(ScriptedPlanner(plan), LocalRuntime(), CLASSICAL, Wordy())
+    outcome = Thread(tmp_path / "t", kit, keep=False).ask("outline the epidermis", skin)
+
+    def killed_once(events):
+        names = [event["event"] for event in events]
+        begin, end = names.index("compose.start"), names.index("phrase.end")
+        earlier = json.loads(json.dumps(events[begin : end + 1]))
+        earlier[-1]["data"]["raw"] = "Something else: none."
+        events[begin:begin] = earlier
+
+    resumed = rewritten(read_trace(outcome.trace).folder, tmp_path / "resumed", killed_once)
+    assert verify(resumed)["faults"] == []
+    assert replay(resumed, WhatIf(), "local")["agrees"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/data/Jane Doe/my slide", "C:\\Users\\Jane Doe\\slide 7", "'/a b' and \"/c d\"", '/a/b\\"c'],
+)
+def test_a_plan_with_a_path_in_it_is_recorded_as_what_was_written(tmp_path, skin, target) -> None:
+    raw = json.dumps([{"tool": "segment", "args": {"target": target}}])
+    kit = Kit(ScriptedPlanner(raw), LocalRuntime(), CLASSICAL)
+    outcome = Thread(tmp_path / "t", kit, keep=False).ask("outline it", skin)
+    trace = read_trace(outcome.trace)
+    assert trace.all("plan.end")[0].data["plan"] is not None
+    assert verify(trace)["faults"] == []
+    escaped = raw.replace("/", "\\u002f")
+    kit = Kit(ScriptedPlanner(escaped), LocalRuntime(), CLASSICAL)
+    again = Thread(tmp_path / "u", kit, keep=False).ask("outline it", skin)
+    assert verify(read_trace(again.trace))["faults"] == []

@@ -116,3 +116,11 @@ def test_what_is_no_trace_is_told_in_one_line(tmp_path) -> None:
     recorder.close()
     with pytest.raises(BadInput, match="format 99"):
         read_trace(tmp_path / "newer")
+
+
+@pytest.mark.parametrize("wrong", [{"data": [1]}, {"data": None}, {"meta": "now"}])
+def test_a_line_whose_data_or_meta_is_no_object_is_no_event(tmp_path, wrong) -> None:
+    whole = {"n": 0, "event": "run.start", "data": {}, "meta": {}, "hash": "0" * 64}
+    (tmp_path / EVENTS_FILE).write_text(json.dumps(whole | wrong) + "\n", "utf-8")
+    trace = read_trace(tmp_path)
+    assert (trace.events, trace.damage) == ((), "line 1 is not an event")

@@ -21,7 +21,7 @@ from agent.record.page import page
 from agent.record.replay import WhatIf, replay
 from agent.record.trace import EVENTS_FILE, read_trace, run_digest
 from agent.record.verify import verify
-from tests.agent.recorded import PLAN, rewritten, run
+from tests.agent.recorded import PLAN, first, rewritten, run
 from tools.errors import BadInput
 
 ATTACK = "count <script>alert(1)</script><img src=x onerror=alert(2)> & \"nuclei\" '\u202e'"
@@ -217,12 +217,53 @@ def test_a_bundle_can_not_write_anywhere_else(tmp_path, name) -> None:
 def test_a_damaged_or_incomplete_bundle_is_told(trace, tmp_path) -> None:
     bundle = tmp_path / "b.zip"
     pack(trace, bundle)
-    data = bytearray(bundle.read_bytes())
-    data[2000] ^= 255
-    bundle.write_bytes(data)
-    with pytest.raises(BadInput, match="damaged bundle"), opened(bundle):
-        pass
+    whole = bundle.read_bytes()
+    with zipfile.ZipFile(bundle) as archive:
+        first = archive.infolist()[0]
+    begin = first.header_offset + 30 + len(first.filename)
+    told = []
+    for place in range(begin, begin + first.compress_size, 97):
+        data = bytearray(whole)
+        data[place] ^= 255
+        bundle.write_bytes(data)
+        try:
+            with opened(bundle) as found:
+                assert found.events == trace.events  # a byte of which deflate uses no bit
+        except BadInput as error:
+            told.append(str(error))
+    assert len(told) > 1
+    assert all("damaged bundle" in line for line in told)
     copy = rewritten(trace.folder, tmp_path / "t", lambda events: None)
     (copy.folder / "blobs").unlink()
     with pytest.raises(BadInput, match="lacks blobs"):
         pack(copy, bundle)
+
+
+def test_an_encrypted_bundle_is_told_in_one_line(trace, tmp_path) -> None:
+    bundle = tmp_path / "b.zip"
+    pack(trace, bundle)
+    data = bytearray(bundle.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + flags] |= 1
+    bundle.write_bytes(data)
+    with pytest.raises(BadInput, match=r"damaged bundle .*encrypted") as told, opened(bundle):
+        pass
+    assert "\n" not in str(told.value)
+
+
+def test_the_wording_is_a_span(trace, tmp_path) -> None:
+    def worded(events):
+        first(events, "run.start")["phraser"] = {"endpoint": "http://h/v1", "model": "m"}
+        prompt = [{"role": "system", "content": "Word it."}, {"role": "user", "content": "{}"}]
+        said = {"event": "phrase.start", "data": {"prompt": prompt}, "meta": {}}
+        end = {"event": "phrase.end", "data": {"raw": "Six.", "verdict": "shown"}, "meta": {}}
+        events[-2:-2] = [said, end]
+
+    told = rewritten(trace.folder, tmp_path / "t", worded)
+    *_, span = otel.spans(told)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    values = {item["key"]: item["value"] for item in span["attributes"]}
+    assert span["name"] == "chat m"
+    assert span["status"]["code"] == 1
+    assert "Six." in values["gen_ai.output.messages"]["stringValue"]
+    assert "Word it." in values["gen_ai.system_instructions"]["stringValue"]
+    assert values["histopilot.phraser.verdict"]["stringValue"] == "shown"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from agent.record import events
 from agent.record.privacy import PATH, SECRET, scrub
+from agent.record.provenance import environment
 from agent.record.trace import EVENTS_FILE, Recorder, read_trace
 from agent.session import Kit, Thread
 from models.classical import ClassicalBackend
@@ -96,6 +98,10 @@ def test_pairs_inputs_and_attempts_are_recorded(trace) -> None:
     assert boxes["args"] == PLAN[2]["args"]
     assert len(boxes["inputs"]["source"]) == 64
     assert all(event.meta["attempts"] == 1 and event.meta["seconds"] >= 0 for event in ends)
+    place = trace.start()["environment"]
+    assert ends[-1].meta["device"] == place["device"]
+    assert ends[-1].meta["threads"] >= 1
+    assert not {"device", "threads"} & ends[-1].data.keys()
     assert len(trace.arrays()) == 5  # image, region, nuclei, their kinds and confidences
 
 
@@ -141,6 +147,19 @@ def test_what_the_listener_shows_is_not_scrubbed(tmp_path) -> None:
         ("http://user:hunter22@10.0.0.1/v1", f"http://{SECRET}@10.0.0.1/v1"),
         ("Authorization: Bearer abc.def.ghi", f"Authorization: Bearer {SECRET}"),
         ("hf_abcdefghijklmnopqrst", SECRET),
+        ("AIza" + "Sy0" * 12, SECRET),
+        ("github_pat_" + "11AB" * 8, SECRET),
+        ("jwt eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abc-_x", f"jwt {SECRET}"),
+        ("authorization: bearer abc123def456", f"authorization: bearer {SECRET}"),
+        (r"C:\Users\Jane Doe\my slide 7.svs failed", f"{PATH} failed"),
+        ("C:/Users/Jane Doe/x y/z.png is gone", f"{PATH} is gone"),
+        ("open /Users/jane/My Scans/slide 7.svs, line 3", f"open {PATH}, line 3"),
+        ("/data/Doe, Jane/slide (1).svs failed", f"{PATH} failed"),
+        ('"/Users/jane/Anna\'s slides/x.svs" failed', f'"{PATH}" failed'),
+        (r'{"t": "see C:\\Users\\Jane Doe\\x.svs now"}', f'{{"t": "see {PATH} now"}}'),
+        (r'{"t": "see \\\\nas\\my scans\\x.svs now"}', f'{{"t": "see {PATH} now"}}'),
+        (r'{"t": "open \"/data/x y\" now"}', rf'{{"t": "open \"{PATH}\" now"}}'),
+        ("/data/a/b. Then count.", f"{PATH} Then count."),
     ],
 )
 def test_the_forms_of_paths_and_secrets(text, scrubbed) -> None:
@@ -155,10 +174,46 @@ def test_the_forms_of_paths_and_secrets(text, scrubbed) -> None:
         "meta-llama/Llama-3.3-70B-Instruct",
         "models/weights/nuclei.safetensors",
         "0" * 64,
+        "the bearer presented it, bearer something.",
+        '"tumor"/"stroma", 3 /HPF',
     ],
 )
 def test_what_only_looks_like_one_stays(text) -> None:
     assert scrub(text, {}) == text
+
+
+@given(st.text(alphabet="/ab .\\\"'C:~,()\n"))
+def test_scrubbing_a_text_full_of_separators_twice_is_scrubbing_it_once(text) -> None:
+    assert scrub(scrub(text, {}), {}) == scrub(text, {})
+
+
+SCRUBBED = """
+from agent.record.privacy import scrub
+print(scrub("tumour/stroma, 3 / 4 of ~ and /root alone", {}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("home", "alone"), [("/", "/root"), ("", "/root"), ("/root", PATH), ("/root/", PATH)]
+)
+def test_a_home_at_the_root_spoils_no_text(home, alone) -> None:
+    words = [sys.executable, "-c", SCRUBBED]
+    told = subprocess.run(words, cwd=ROOT, env={"HOME": home}, capture_output=True, text=True)
+    assert told.stdout == f"tumour/stroma, 3 / 4 of ~ and {alone} alone\n"
+
+
+def test_settings_that_are_paths_are_not_told(monkeypatch) -> None:
+    given_ = {
+        "MODELS": r"C:\Users\Jane Doe\models.toml",
+        "CACHE": "/scans",
+        "A": "~/Jane Doe/x",
+        "LOG": "error",
+        "B": "0.25",
+    }
+    for name, value in given_.items():
+        monkeypatch.setenv(f"HISTOPILOT_{name}", value)
+    told = environment("local")["settings"]
+    assert [told[f"HISTOPILOT_{name}"] for name in given_] == [PATH, PATH, PATH, "error", "0.25"]
 
 
 @given(st.recursive(st.text() | st.integers() | st.none(), st.lists, max_leaves=8))

@@ -166,3 +166,29 @@ def test_the_commands(folder, monkeypatch, capsys) -> None:
 def test_no_folder_is_told(tmp_path) -> None:
     with pytest.raises(BadInput, match="is not a folder"):
         listed(tmp_path / "none")
+
+
+def test_pruning_leaves_kept_threads_alone(folder) -> None:
+    kept = write(folder / "kept" / "turn-1", days=90)
+    (folder / "kept" / "thread.sqlite").touch()
+    assert kept not in [path for path, _ in prunable(folder, 15, 0, NOW)]
+
+
+def test_a_name_or_a_text_that_is_no_utf_8_is_listed(folder, monkeypatch, capsys) -> None:
+    write(folder / os.fsdecode(b"caf\xe9") / "trace", "count \ud800 nuclei", days=90)
+    for _ in range(2):
+        (row,) = (row for row in listed(folder) if row["path"].startswith("caf"))
+        assert (row["path"], row["damage"]) == ("caf\\udce9/trace", "")
+        assert row["instruction"] == "count \\ud800 nuclei"
+    monkeypatch.setattr(sys, "argv", ["histopilot", "trace", "prune", str(folder), "--keep", "0"])
+    assert main() == 0
+    assert "caf\\udce9/trace" in capsys.readouterr().out
+
+
+def test_an_answer_is_listed_whatever_stands_before_its_text(folder) -> None:
+    recorder = Recorder(folder / "d" / "trace")
+    recorder.write("run.start", {"instruction": "x", "planner": {"name": "rules"}})
+    answer = {"status": "completed", "text": 'two "words" \\ é', "boxes": [{"text": "no"}]}
+    recorder.write("compose.end", {"answer": answer})
+    recorder.close()
+    assert listed(folder, Filter(grep="two"))[0]["text"] == answer["text"]

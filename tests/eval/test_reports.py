@@ -21,6 +21,7 @@ from agent.record.trace import Recorder
 from agent.session import Kit
 from eval.cases import Case, Prediction, read_cases, read_predictions
 from eval.inspect_log import from_inspect, to_inspect
+from eval.pages import Section, markdown
 from eval.results import faults, nuclei_cases, run_cases
 from eval.toolcalls import prediction_line, score
 from eval.traces import score_traces
@@ -355,3 +356,11 @@ def test_what_expect_result_can_not_be(expect: dict[str, Any], says: str, tmp_pa
     path = jsonl(tmp_path / "c.jsonl", [case("a", "x", COUNT, expect_result=expect)])
     with pytest.raises(BadInput, match=says):
         read_cases(path)
+
+
+def test_what_a_user_wrote_stays_text_in_markdown() -> None:
+    attack = "<script>alert(1)</script> ![x](http://h/p) [y](javascript:z) | & \\"
+    part = Section(attack, attack, [("case",), (attack,)])
+    text = markdown(attack, [part])
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 4
+    assert not re.search(r"<|(?<!\\)[\[\]]", text)

@@ -106,6 +106,22 @@ def test_a_comparison_without_a_difference_is_no_proof_of_equality() -> None:
     assert found.high == -found.low > 0.1
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_planner_ahead_in_every_case_is_so_within_an_interval(ahead: bool) -> None:
+    cases = [case(str(n)) for n in range(10)]
+    runs = [[planned(one.id, ok) for one in cases] for ok in (not ahead, ahead)]
+    found = compare(cases, *runs)
+    assert found is not None
+    ends = (wilson(10, 10)[0], 1.0)
+    assert (found.low, found.high) == pytest.approx(ends if ahead else (-1.0, -ends[0]))
+
+
+def test_shares_that_are_all_alike_have_an_interval_too() -> None:
+    (first, second) = pass_k([(case(str(n)), [True, False]) for n in range(8)])
+    assert (first.low, first.high) == pytest.approx((0.5 - wilson(0, 8)[1], 0.5 + wilson(0, 8)[1]))
+    assert (second.low, second.high) == pytest.approx(wilson(0, 8))
+
+
 def test_grouped_cases_widen_the_interval_of_a_difference() -> None:
     apart = [case(f"{g}-{n}") for g in range(8) for n in range(5)]
     grouped = [case(f"{g}-{n}", str(g)) for g in range(8) for n in range(5)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -312,3 +313,27 @@ def test_the_hand_written_groups_are_paraphrases() -> None:
     for name, members in groups.items():
         assert len(members) >= 2, name
         assert len({member.expect.model_dump_json() for member in members}) == 1, name
+
+
+def test_a_model_that_is_not_configured_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HISTOPILOT_MODELS", str(tmp_path / "models.toml"))
+    cases = jsonl(tmp_path / "c.jsonl", [case("a")])
+    folders = ("--images", str(tmp_path), "--out", str(tmp_path / "out"), "--cases", str(cases))
+    backend = ("--planner", "rules", "--backend", "count_nuclei=cellpose-sam")
+    assert run(monkeypatch, "results", *folders, *backend) == 2
+    shown = capsys.readouterr().err
+    assert "download its checkpoint" in shown
+    assert shown.count("\n") == 1
+
+
+def test_the_injections_are_as_the_datasheet_says() -> None:
+    cases = read_cases(HAND.with_name("injection.jsonl"))
+    text = DATASHEET.read_text(encoding="utf-8")
+    kinds = Counter(one.tags[0] for one in cases)
+    assert f"{len(cases)} injections" in text
+    assert f"{kinds['instruction']} in the instruction, {kinds['history']} in what the th" in text
+    assert f"{kinds['languages']} in other languages" in text
+    assert kinds.total() == len(cases) == sum("injection" in one.tags for one in cases)
+    assert len(kinds) == 3

@@ -1,6 +1,8 @@
 """Arrays by handle: the digest is of the content, and a store gives back what it took."""
 
+import gzip
 import hashlib
+import io
 
 import numpy as np
 import pytest
@@ -65,3 +67,14 @@ def test_an_unknown_digest_is_a_key_error(tmp_path) -> None:
     for store in (MemoryStore(), DiskStore(tmp_path)):
         with pytest.raises(KeyError):
             store.get("0" * 64)
+
+
+def test_an_array_that_would_fill_the_memory_is_refused_by_its_header(tmp_path) -> None:
+    store = DiskStore(tmp_path)
+    header = io.BytesIO()
+    shape = {"descr": "<f8", "fortran_order": False, "shape": (2**20, 2**10)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with gzip.open(tmp_path / f"{'0' * 64}.npy.gz", "wb") as file:
+        file.write(header.getvalue())
+    with pytest.raises(BadInput, match="it has more than"):
+        store.get("0" * 64)

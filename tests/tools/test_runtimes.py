@@ -5,6 +5,7 @@ import pytest
 import ray
 
 from models.backend import Image
+from tools import place
 from tools.arrays import ArrayHandle, MemoryStore, handle_of
 from tools.execute import CallRequest, CallResult, ImageHandle
 from tools.ray_runtime import RayRuntime
@@ -30,7 +31,7 @@ def store_with(image: Image) -> MemoryStore:
 
 
 def plain(result: CallResult) -> dict:
-    return result.model_dump(exclude={"seconds", "attempts"})
+    return result.model_dump(exclude={"seconds", "attempts", "device", "threads"})
 
 
 def chain(runtime, image: Image) -> list[tuple[dict, dict]]:
@@ -55,6 +56,15 @@ def test_both_runtimes_give_the_same(skin, ray_runtime) -> None:
         assert here["error"] is None
         assert here == there
         assert arrays_here.keys() == arrays_there.keys()
+
+
+def test_a_result_tells_where_it_was_computed(skin, ray_runtime) -> None:
+    here, there = (
+        runtime.execute(request(skin, "check_image", {}), store_with(skin))
+        for runtime in (LocalRuntime(), ray_runtime)
+    )
+    assert (here.device, here.threads) == (place.device(), place.threads())
+    assert (there.device, there.threads) == ("cpu", 1)  # a worker's, not this process's
 
 
 def test_keys_are_of_content_and_not_of_names(skin) -> None:
