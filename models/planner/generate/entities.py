@@ -48,7 +48,8 @@ class Organ:
     Attributes:
         expected: the argument of `classify_tissue`.
         noun: how it is said, with its article.
-        adjective: how it is said before "biopsy" (English: "hepatic" or "liver").
+        adjective: how it is said with "biopsy": "hepatic" or "liver", "hépatique", "Leber" (as in
+            "Leberbiopsie"); the same as `noun` where a language has none.
     """
 
     expected: str

@@ -57,6 +57,17 @@ class FollowUps:
         section = f"{name}.{known.mention.kind}" if name == "it.measures" else name
         return self._derived(section, (known,), boxes=boxes, measures=measures)
 
+    def _it_percent(self, name: str) -> Draft | None:
+        """A share of the tissue ("what percentage is that?") that no line states."""
+        known = self.one
+        if known is None or known.mention.kind != "region":
+            return None
+        stated = "% of the tissue" in self.thread.lines[known.number]
+        if stated or self.thread.has("measure", known.number):
+            return None
+        draft = self._derived("result.percent", (known,), measures=True)
+        return replace(draft, intent=replace(draft.intent, name=f"follow.{name}"))
+
     def _it_count(self, name: str) -> Draft | None:
         if self.one is None or self.one.mention.kind == "cell" or not self.one.mention.countable:
             return None
@@ -169,6 +180,16 @@ class FollowUps:
         want = Want((target,), (scope,), boxes=action in ("count.region", "box.cell"))
         part = Part(action, {"x": nouns(target)}, scope, pronoun=pronoun)
         return Draft(Intent(f"follow.scoped.{action}", (want,)), (part,))
+
+    def _holds(self, name: str) -> Draft | None:
+        """What the region itself is asked for: "how many lymphocytes does it contain?"."""
+        near = self._nearby()
+        if near is None:
+            return None
+        target = self.sampler.mention("cell", countable=True)
+        want = Want((target,), (Scope(within=near),))
+        part = Part("holds.ask", {"x": nouns(target), "r": nouns(near)})
+        return Draft(Intent(f"follow.{name}", (want,)), (part,))
 
     def _nearby(self) -> Known | None:
         """The region that "in it" means: the one outlined last, or the one last looked in."""

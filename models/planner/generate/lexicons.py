@@ -1,7 +1,8 @@
 """The lexicons, read from files.
 
 Names, synonyms and presumed organs come from `models.ontology`; the files in `lexicon/` add what a
-speaker adds: short forms, nouns without plural, modifiers, idioms, rarer entities, translations.
+speaker adds: short forms, nouns without plural, modifiers, idioms, rarer entities, translations;
+and rarer sites of the body, which a plan names as the user does.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _english() -> dict[str, Any]:
     return tomllib.loads(_file("english.toml"))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _rows(name: str) -> tuple[dict[str, str], ...]:
     return tuple(csv.DictReader(_file(name).splitlines()))
 
@@ -205,17 +206,24 @@ def _english_organs() -> list[Organ]:
         expected = str(expected_organ(concept))
         adjectives = [s for s in concept.synonyms if s.endswith(_ADJECTIVE) and s not in unsaid]
         nouns = [concept.name, *(s for s in concept.synonyms if s not in (*adjectives, *unsaid))]
-        for place, name in enumerate(nouns):
-            if place == 0 or place < 3:
-                noun = Noun(name, name, "the", False)
-                options = [name, *(adjectives if place == 0 else [])]
-                found += [Organ(expected, noun, Noun(a, a, "the", False)) for a in options]
+        for place, name in enumerate(nouns[:3]):
+            options = [name, *(adjectives if place == 0 else [])]
+            found += [Organ(expected, _singular(name), _singular(a)) for a in options]
+    for row in _rows("sites.csv"):
+        found.append(Organ(row["site"], _singular(row["site"]), _singular(row["adjective"])))
     return found
 
 
+def _singular(name: str) -> Noun:
+    return Noun(name, name, "the", False)
+
+
 def _translated_organs(code: str) -> list[Organ]:
+    adjectives = {row["concept"]: row[code] for row in _rows("adjectives.csv")}
     found = []
-    for row in _rows("organs.csv"):
-        noun = _foreign_noun(row, code)
-        found.append(Organ(str(expected_organ(_concept(row["concept"]))), noun, noun))
+    for row in (*_rows("organs.csv"), *_rows("sites.csv")):
+        name = row.get("concept") or row["site"]
+        expected = str(expected_organ(_concept(name))) if "concept" in row else name
+        noun, adjective = _foreign_noun(row, code), adjectives.get(name)
+        found.append(Organ(expected, noun, _singular(adjective) if adjective else noun))
     return found

@@ -121,6 +121,14 @@ class Sampler:
             return (self.mention(kind, not_in=targets),)
         return targets
 
+    def _show(self, name: str) -> tuple[Want, Part]:
+        """Outlining; a region may be said by its adjective ("what is necrotic?")."""
+        if name != "show.predicate" or not self.words.inventions:
+            return self._plain("show.region" if name == "show.predicate" else name)
+        said, found = self.rng.choice(self.words.inventions.predicates)
+        scope = self.scope(found)
+        return Want((found,), (scope,)), Part(name, {"p": said}, scope)
+
     def _share(self, name: str) -> tuple[Want, Part]:
         if name == "share.cell":
             part = self.mention("cell", countable=True, plain=True)

@@ -49,6 +49,52 @@ def count_in(line: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def retold(rng: Random, line: str) -> str:
+    """A line as another system might have put it: the same figures in other words."""
+    for pattern, options in _RETELLINGS:
+        if match := pattern.fullmatch(line):
+            return rng.choice(options).format(**match.groupdict(""))
+    return line
+
+
+def _retelling(pattern: str, *options: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
+    return re.compile(pattern), options
+
+
+_RETELLINGS = (
+    _retelling(
+        r"(?P<what>.+): present (?P<p>[\d.]+), (?P<share>\d+)% of the tissue",
+        "{what} found, p = {p}; {share}% of tissue",
+        "{what}: present ({p}), covers {share} % of the tissue",
+        "{what} {p}, tissue share {share}%",
+    ),
+    _retelling(
+        r"(?P<what>.+): present (?P<p>[\d.]+)",
+        "{what} found, p = {p}",
+        "{what}: present ({p})",
+        "outlined {what}, confidence {p}",
+    ),
+    _retelling(
+        r"(?P<n>\d+) (?P<what>.+), (?P<density>[\d.]+)/mm2",
+        "{what}: {n}, {density} per mm²",
+        "{what}: {n} ({density} per mm2)",
+        "counted {n} {what}; density {density}/mm²",
+    ),
+    _retelling(
+        r"(?P<n>\d+) (?P<what>(?!box).+)", "{what}: {n}", "{what}: n = {n}", "counted {n} {what}"
+    ),
+    _retelling(
+        r"(?P<organ>[a-z ]+) (?P<p>0\.\d+)",
+        "{organ}, probability {p}",
+        "{organ} {p}, agrees with expected",
+        "tissue: {organ} ({p})",
+    ),
+    _retelling(r"(?P<n>\d+) box(es)?", "{n} drawn", "{n} bounding boxes"),
+    _retelling(r"area (?P<area>[^,]+)", "{area}", "total area: {area}"),
+)
+
+_SHARE_MISSING = 0.3
+"""How often a region's line states no share of the tissue: it is then to be measured."""
 _MISSING = ("outside vocabulary", "no input")
 """How the line of a call ends that gave nothing: what refers to it can't run."""
 
@@ -80,7 +126,8 @@ class World:
             case "segment":
                 if rng.random() < 0.06:
                     return "segment: outside vocabulary"
-                return segment_line(args["target"], rng.uniform(0.6, 1.0), rng.betavariate(1.2, 3))
+                share = None if rng.random() < _SHARE_MISSING else rng.betavariate(1.2, 3)
+                return segment_line(args["target"], rng.uniform(0.6, 1.0), share)
             case "count_nuclei":
                 if rng.random() < 0.04:
                     return "count_nuclei: outside vocabulary"

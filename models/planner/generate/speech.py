@@ -49,8 +49,11 @@ class Speaker:
             if "do" in style:
                 text = self._wrapped(text, register)
             text = self._surrounded(text, draft, tags)
-        elif draft.intent.reply.kind == "decline" and self._chance("background"):
-            text = f"{self._frame('filler.background', {})[0]} {_capital(text)}"
+        elif draft.intent.reply.kind == "decline":
+            if self._chance("organ"):
+                text = self._fronted(_uncapital(text), self.words.organ(self.rng))
+            if self._chance("background"):
+                text = f"{self._frame('filler.background', {})[0]} {_capital(text)}"
         text = self._typed(text, register, draft, tags)
         return text, frame, tuple(tags)
 
@@ -80,8 +83,7 @@ class Speaker:
         if style == "do" and draft.intent.wants and self._chance("negate"):
             text, style = self._negated(text, draft), "ask"
         if fronted and organ is not None:
-            text, _ = self._frame("front.organ", _organ_slots(organ) | {"do": text})
-            style = "ask"
+            text, style = self._fronted(text, organ), "ask"
         return text, frame, style
 
     def _clause(self, part: Part, style: str, organ: Organ | None) -> tuple[str, str]:
@@ -93,7 +95,7 @@ class Speaker:
         plain_in = scope.within is not None and scope.outside is None and scope.around is None
         fronted = style == "do" and plain_in and not part.pronoun and self.rng.random() < 0.12
         where = "" if fronted else self._where(scope, part.pronoun)
-        in_organ = self._frame("where.organ", _organ_slots(organ))[0] if organ else ""
+        in_organ = self._in_organ("where", organ, {}) if organ else ""
         slots["where"] = where + in_organ
         text, frame = self._worded(part, style, slots, need)
         if in_organ not in text:
@@ -104,6 +106,15 @@ class Speaker:
             text, _ = self._frame("front.in", {"r": nouns(scope.within), "do": text})
             frame = frame.replace(".do#", ".front#")
         return text, frame
+
+    def _fronted(self, text: str, organ: Organ) -> str:
+        return self._in_organ("front", organ, {"do": text})
+
+    def _in_organ(self, place: str, organ: Organ, slots: dict[str, Any]) -> str:
+        """The organ before a clause or at its end; half of the time by its adjective."""
+        foreign = self.language.code != "en" and organ.adjective != organ.noun
+        how = "adjective" if foreign and self.rng.random() < 0.5 else "organ"
+        return self._frame(f"{place}.{how}", _organ_slots(organ) | slots)[0]
 
     def _worded(
         self, part: Part, style: str, slots: dict[str, Any], need: tuple[str, ...]

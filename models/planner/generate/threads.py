@@ -8,7 +8,7 @@ from random import Random
 from models.planner.generate.entities import Mention
 from models.planner.generate.intents import Intent, Known, Scope
 from models.planner.generate.plans import Ledger, Planned
-from models.planner.generate.results import World
+from models.planner.generate.results import World, retold
 from models.planner.replies import reply_text
 from models.planner.serialise import Call, Turn
 
@@ -78,7 +78,9 @@ class Thread:
             refs = [call["args"].get(name) for name in ("source", "within", "outside")]
             found = [self.lines[int(ref[1:])] for ref in refs if ref]
             self.lines[number] = self.world.line(rng, call, found)
-        result = "; ".join(self.lines[first + i] for i in range(len(calls)))
+        own = [self.lines[first + i] for i in range(len(calls))]
+        others = rng.random() < _RETOLD
+        result = "; ".join(retold(rng, line) if others else line for line in own)
         self.turns.append(Turn(instruction, calls, result))
         if intent.wants:
             self.last = intent
@@ -113,6 +115,7 @@ def _retold(rng: Random, turn: Turn) -> Turn:
 
 
 _RETOLD = 0.3
+"""How often a turn's result is in the words of another system."""
 _WORDS = {
     "clarify": ("Which structure do you mean?", "What should I outline or count?"),
     "decline": ("I can't do that.", "That is beyond what this system does."),

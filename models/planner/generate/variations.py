@@ -36,6 +36,7 @@ class Variations:
             "share": self._share,
             "part": self._part,
             "each": self._each,
+            "all": self._all,
         }
         return makers[what]
 
@@ -138,6 +139,18 @@ class Variations:
         part = self.sampler.mention("region", not_in=(known.mention,))
         want = Want((part, known), share=True)
         return Draft(Intent(f"follow.{name}", (want,)), (Part(name, {"x": nouns(part)}),))
+
+    def _all(self, name: str) -> Draft | None:
+        """Several counts anew in one place: "both again, but only in the tumor"."""
+        cells = [k.mention for k in self.focus if k.mention.kind == "cell"]
+        everywhere = all(self.thread.scope_of(k.number) == Scope() for k in self.focus)
+        if len(cells) < 2 or len(cells) < len(self.focus) or not everywhere:
+            return None
+        region = self.sampler.region()
+        out = self.sampler.rng.random() < 0.3
+        want = Want(tuple(cells), (Scope(outside=region) if out else Scope(within=region),))
+        part = Part(f"{name}.{'out' if out else 'in'}", {"r": nouns(region)})
+        return Draft(Intent(f"follow.{name}", (want,)), (part,))
 
     def _each(self, name: str) -> Draft | None:
         regions = [k for k in self.focus if k.mention.kind == "region"]
