@@ -33,6 +33,16 @@ class Detection:
         total = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / total if total else 1.0
 
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP); 1 where nothing was found."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else 1.0
+
+    @property
+    def recall(self) -> float:
+        """TP / (TP + FN); 1 where there is nothing to find."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else 1.0
+
 
 def overlaps(truth: Labels, guess: Labels) -> tuple[npt.NDArray[np.int64], ...]:
     """Shared pixels of every pair of instances, and the instances' sizes.

@@ -124,11 +124,13 @@ def score_image(backend: NucleiBackend, folder: Path, stem: str) -> NucleiCase:
     )
 
 
-def _pooled(detections: list[Detection]) -> Callable[[npt.NDArray[np.int64]], float]:
-    def f1(indices: npt.NDArray[np.int64]) -> float:
-        return sum((detections[i] for i in indices), Detection(0, 0, 0)).f1
+def _pooled(
+    detections: list[Detection], metric: str = "f1"
+) -> Callable[[npt.NDArray[np.int64]], float]:
+    def pooled(indices: npt.NDArray[np.int64]) -> float:
+        return float(getattr(sum((detections[i] for i in indices), Detection(0, 0, 0)), metric))
 
-    return f1
+    return pooled
 
 
 def _mean(values: list[float]) -> Callable[[npt.NDArray[np.int64]], float]:
@@ -177,7 +179,9 @@ def mitosis_figures(backend: NucleiBackend, folder: Path) -> list[Figure]:
         cases = list(mitosis.mitosis_cases(backend, folder, coarser))
         found = [case.found for case in cases]
         groups = [case.case for case in cases]
-        figures.append(_figure(mitosis.TASK, f"F1{suffix}", _pooled(found), groups))
+        for metric in ("F1", "precision", "recall"):
+            statistic = _pooled(found, metric.lower())
+            figures.append(_figure(mitosis.TASK, f"{metric}{suffix}", statistic, groups))
         none = mitosis.without_figures(cases)
         statistic, names = mitosis.false_per_mm2(none), [case.name for case in none]
         figures.append(_figure(mitosis.TASK, f"false per mm²{suffix}", statistic, names))

@@ -82,7 +82,7 @@ def mitosis(
 
     settings = MitosisConfig.read(config)
     out.mkdir(parents=True, exist_ok=True)
-    pictures, held = split(read_pictures(data, settings, out / "nuclei"), settings)
+    pictures, held = split(read_pictures(data, settings, out / "nuclei"), settings.holdout)
     print(f"{len(pictures)} pictures to train on, {len(held)} held out", flush=True)
     ship(train(pictures, settings, out), pictures, held, settings, out)
 

@@ -109,8 +109,8 @@ class MitosisConfig(Schedule):
 
     Attributes:
         seed: of the initial weights and of every batch.
-        first_steps: optimiser steps on negatives as they come.
-        steps: further steps on negatives drawn by how much they looked like figures after those.
+        first_steps: optimiser steps of each of the two networks that choose among the negatives.
+        steps: further steps, on all groups and what those chose.
         batch: crops a step, half of them figures.
         holdout: every so-manyth group of a set is kept for the threshold.
         prevalence: figures a mm² that the threshold is chosen for.

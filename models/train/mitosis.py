@@ -1,15 +1,20 @@
 """Training of the second look that tells mitotic figures from other nuclei.
 
 Positives are patches centred on a figure. All of these patches are positive, so that whatever marks
-their source would mark a figure; negatives are therefore taken from the same patches too, at nuclei
-off the centre, and the other half from fields in which mitoses are rare.
+their source would mark a figure. Negatives are therefore taken from the same patches too, at nuclei
+off the centre, and the other half from fields in which mitoses are rare; and every crop may be
+given the overall colour of another source's picture.
+
+Nobody marked the few figures of those fields. Two networks, each of half of the slides, look at the
+negatives of the other half first: what looks like a figure even among figures is left out, and the
+rest is drawn by how much it looks like one.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +36,8 @@ from models.train.loop import Terms, adapted_encoder, fit
 from models.vision.mitosis import SIDE, WORKING_MPP, MitosisNet, cut, scores, trunk_of
 from models.vision.nuclei import FlowNuclei
 
+_NEAR_UM = 5.0
+"""Nuclei of a patch this close to its figure are its candidates: one of two sets of an anaphase."""
 _FAR_UM = 6.5
 """A nucleus of a patch is negative if it is at least this far from every figure."""
 _EDGE = 20
@@ -41,6 +48,13 @@ _MOST = 250
 """About so many nuclei of a field are used, so that crowded fields do not outweigh the others."""
 _SOFT = 0.03
 """Label smoothing: experts disagree on figures."""
+_UNMARKED = {True: 0.4, False: 0.75}
+"""A negative that outscores this share of the figures is left out, as one that nobody marked: in
+patches (True), as figures are seldom alone, and in fields, where most that look so are none."""
+_FROZEN = 4
+"""Modules of the encoder, from its stem, that stay as ImageNet taught them: a third of the time."""
+_STYLED = 0.7
+"""Chance that a crop is given another picture's colour."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,8 @@ class Picture:
         source: the set's folder under the data folder.
         group: slide or image; held-out groups are never trained on.
         rgb: uint8 (H, W, 3).
-        figures: float (n, 2), rows and columns of mitotic figures, px.
+        figures: float (n, 2), rows and columns, px: where there is a mitotic figure, its centre,
+            and then the nuclei that would be taken for it.
         others: float (m, 2), rows and columns of other nuclei.
         area: mm² in which `others` are complete.
     """
@@ -106,11 +121,12 @@ def read_patches(folder: Path, source: str, nuclei: Nuclei) -> list[Picture]:
             figures = np.array(places[row["slide"]]) - (float(row["y"]), float(row["x"]))
         found = nuclei.centres(rgb)
         away = np.linalg.norm(found[:, None] - middle - figures, axis=2).min(axis=1)
+        near = found[np.linalg.norm(found - middle, axis=1) * WORKING_MPP <= _NEAR_UM]
         inner = (np.abs(found - middle) < middle - _EDGE).all(axis=1)
         others = found[inner & (away * WORKING_MPP >= _FAR_UM)]
         seen = (middle * 2 - 2 * _EDGE).prod() * WORKING_MPP**2 - np.pi * _FAR_UM**2
         group = row["slide"] or row["path"]
-        pictures.append(Picture(source, group, rgb, middle[None], others, seen / 1e6))
+        pictures.append(Picture(source, group, rgb, np.vstack([middle, near]), others, seen / 1e6))
     return pictures
 
 
@@ -136,27 +152,36 @@ def read_pictures(data: Path, config: MitosisConfig, cache: Path) -> list[Pictur
     return pictures
 
 
-def split(
-    pictures: Sequence[Picture], config: MitosisConfig
-) -> tuple[list[Picture], list[Picture]]:
-    """Pictures to train on, and those of every so-manyth group of each set, held out."""
+def split(pictures: Sequence[Picture], every: int) -> tuple[list[Picture], list[Picture]]:
+    """Pictures to train on, and those of every `every`th group of each set, held out."""
     names: dict[str, list[str]] = {}
     for picture in pictures:
         groups = names.setdefault(picture.source, [])
         if picture.group not in groups:
             groups.append(picture.group)
-    out = {(source, g) for source, groups in names.items() for g in groups[:: config.holdout]}
+    out = {(source, g) for source, groups in names.items() for g in groups[::every]}
     held = [picture for picture in pictures if (picture.source, picture.group) in out]
     return [p for p in pictures if (p.source, p.group) not in out], held
 
 
+def colour(rgb: npt.NDArray[np.uint8]) -> Tensor:
+    """Mean optical density (3,) of the tissue of a picture."""
+    density = -np.log(np.maximum(rgb, 1).reshape(-1, 3) / 255)
+    tissue = density[density.mean(axis=1) > 0.15]
+    return torch.tensor((tissue if len(tissue) else density + 0.15).mean(axis=0)).float()
+
+
 def augmented(
-    rgb: npt.NDArray[np.uint8], centre: npt.NDArray[np.float64], rng: np.random.Generator
+    rgb: npt.NDArray[np.uint8],
+    centre: npt.NDArray[np.float64],
+    gain: Tensor,
+    rng: np.random.Generator,
 ) -> Tensor:
     """A crop around `centre` as another scanner might have given it: (3, `SIDE`, `SIDE`).
 
-    Shifted, zoomed, turned, mirrored, with other stain, blur and compression; at random the image
-    ends close to the nucleus, as nuclei of a patch may lie at its edge and figures never do.
+    Shifted, zoomed, turned, mirrored, with optical densities times `gain` (3,) and other stain,
+    blur and compression; at random the image ends close to the nucleus, as nuclei of a patch may
+    lie at its edge and figures never do.
     """
     side = round(SIDE * float(np.exp(np.clip(rng.normal(0, 0.18), -0.4, 0.4))))
     y, x = np.clip(centre + rng.normal(0, 2.5, 2), 0, np.array(rgb.shape[:2]) - 1)
@@ -168,10 +193,10 @@ def augmented(
     crop = cut(rgb, (y, x), side, (bounds[0], bounds[1], bounds[2], bounds[3]))
     picture = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
     picture = functional.interpolate(picture, (SIDE, SIDE), mode="bilinear", antialias=True)[0]
-    picture = picture.clamp(0, 1).rot90(int(rng.integers(4)), (1, 2))
+    picture = picture.clamp(1e-3, 1).rot90(int(rng.integers(4)), (1, 2)) ** gain[:, None, None]
     if rng.random() < 0.5:
         picture = picture.flip(-1)
-    return degrade(jitter_stain(picture, rng, float(rng.uniform(0.3, 1.7))), rng)
+    return degrade(jitter_stain(picture, rng, float(rng.uniform(0.3, 1.5))), rng)
 
 
 class Crops(NamedTuple):
@@ -182,7 +207,7 @@ class Crops(NamedTuple):
 
 
 class Batches(Dataset[Crops]):
-    """Batch number i as a function of the seed, i and the weights of the negatives.
+    """Batch number i as a function of the seed and i.
 
     Attributes:
         figures: index of the picture and place of each positive.
@@ -190,19 +215,37 @@ class Batches(Dataset[Crops]):
         weights: chance of each negative of the two groups.
     """
 
-    def __init__(self, pictures: Sequence[Picture], config: MitosisConfig) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        config: MitosisConfig,
+        logits: Sequence[npt.NDArray[np.float32]] | None = None,
+    ) -> None:
+        """Prepare the draws.
+
+        Args:
+            pictures: to draw from.
+            config: of the run.
+            logits: how much each of a picture's `others` looks like a figure; by default they are
+                all alike.
+        """
         self.pictures, self.config = pictures, config
         self.figures = [(i, y) for i, p in enumerate(pictures) for y in p.figures]
-        self.groups = [
-            [
-                (i, y)
-                for i, p in enumerate(pictures)
-                if bool(len(p.figures)) is own
-                for y in p.others[:: 1 + len(p.others) // _MOST]
-            ]
-            for own in (True, False)
-        ]
-        self.weights = [np.full(len(group), 1 / len(group)) for group in self.groups]
+        self.groups: list[list[tuple[int, npt.NDArray[np.float64]]]] = [[], []]
+        chances: list[list[float]] = [[], []]
+        for i, picture in enumerate(pictures):
+            own = 0 if len(picture.figures) else 1
+            chance = np.ones(len(picture.others))
+            if logits is not None:
+                chance = _FLOOR + expit(logits[i].astype(np.float64))
+            chance *= min(1.0, _MOST / max(1, len(chance)))
+            self.groups[own] += [(i, y) for y in picture.others]
+            chances[own] += list(chance)
+        self.weights = [np.array(some) / sum(some) for some in chances]
+        self._colours = [colour(picture.rgb) for picture in pictures]
+        self._sources: dict[str, list[int]] = {}
+        for i, picture in enumerate(pictures):
+            self._sources.setdefault(picture.source, []).append(i)
 
     def __getitem__(self, step: int) -> Crops:
         """Half figures, a quarter negatives of each group."""
@@ -211,19 +254,16 @@ class Batches(Dataset[Crops]):
         drawn = [self.figures[i] for i in rng.choice(len(self.figures), half)]
         for group, weights in zip(self.groups, self.weights, strict=True):
             drawn += [group[i] for i in rng.choice(len(group), half // 2, p=weights)]
-        crops = [augmented(self.pictures[i].rgb, centre, rng) for i, centre in drawn]
+        crops = [augmented(self.pictures[i].rgb, y, self._gain(i, rng), rng) for i, y in drawn]
         return Crops(torch.stack(crops), (torch.arange(len(drawn)) < half).float())
 
-    def mine(self, net: MitosisNet) -> None:
-        """Weigh negatives by how much they look like figures to `net` (in evaluation mode)."""
-        for group, weights in zip(self.groups, self.weights, strict=True):
-            centres: dict[int, list[npt.NDArray[np.float64]]] = {}
-            for i, centre in group:
-                centres.setdefault(i, []).append(centre)
-            logits = [scores(net, self.pictures[i].rgb, np.array(c)) for i, c in centres.items()]
-            logit = np.concatenate(logits).astype(np.float64)
-            chance = _FLOOR + expit(logit)
-            weights[:] = chance / chance.sum()
+    def _gain(self, index: int, rng: np.random.Generator) -> Tensor:
+        """What turns the colour of a picture into that of one of any source, or a part of it."""
+        if rng.random() > _STYLED:
+            return torch.ones(3)
+        source = list(self._sources.values())[int(rng.integers(len(self._sources)))]
+        other = self._colours[source[int(rng.integers(len(source)))]]
+        return (other / self._colours[index]).clamp(0.4, 2.5) ** rng.uniform(0.5, 1.0)
 
 
 def _loss(net: nn.Module, batch: Crops) -> Terms:
@@ -233,8 +273,42 @@ def _loss(net: nn.Module, batch: Crops) -> Terms:
     return {"figure": functional.binary_cross_entropy_with_logits(logit, target)}
 
 
+def _fresh(batches: Batches, seed: int) -> MitosisNet:
+    torch.manual_seed(seed)
+    net = MitosisNet()
+    net.encoder.load_state_dict(trunk_of(adapted_encoder(batches)).state_dict())
+    return net
+
+
+def _fitted(
+    net: MitosisNet, batches: Batches, steps: int, config: MitosisConfig, out: Path
+) -> MitosisNet:
+    net.encoder[:_FROZEN].requires_grad_(False)
+    net.load_state_dict(fit(net, batches, steps, _loss, config, out))
+    return net.eval().cpu()
+
+
+def looked_at(
+    net: MitosisNet, pictures: Sequence[Picture]
+) -> tuple[list[Picture], list[npt.NDArray[np.float32]]]:
+    """`pictures`, which `net` never saw, without negatives that look like unmarked figures.
+
+    Returns:
+        The pictures, and the logits of the `others` that each of them keeps.
+    """
+    figures = np.concatenate([scores(net, p.rgb, p.figures[:1]) for p in pictures])
+    limits = {own: np.quantile(figures, share) for own, share in _UNMARKED.items()}
+    kept, logits = [], []
+    for picture in pictures:
+        logit = scores(net, picture.rgb, picture.others)
+        negative = logit < limits[bool(len(picture.figures))]
+        kept.append(replace(picture, others=picture.others[negative]))
+        logits.append(logit[negative])
+    return kept, logits
+
+
 def train(pictures: Sequence[Picture], config: MitosisConfig, out: Path) -> MitosisNet:
-    """Train twice: on negatives as they come, and then on those that looked like figures.
+    """Train on each half of the slides, and then go on with all and what this chose of them.
 
     Args:
         pictures: to train on.
@@ -244,16 +318,19 @@ def train(pictures: Sequence[Picture], config: MitosisConfig, out: Path) -> Mito
     Returns:
         The network with averaged weights, in evaluation mode, on the CPU.
     """
-    batches = Batches(pictures, config)
-    torch.manual_seed(config.seed)
-    net = MitosisNet()
-    first = out / "mitosis-first"
-    if not first.with_suffix(".ckpt").exists():
-        net.encoder.load_state_dict(trunk_of(adapted_encoder(batches)).state_dict())
-    net.load_state_dict(fit(net, batches, config.first_steps, _loss, config, first))
-    batches.mine(net.eval())
-    net.load_state_dict(fit(net, batches, config.steps, _loss, config, out / "mitosis"))
-    return net.eval().cpu()
+    halves = split(pictures, 2)
+    kept: list[Picture] = []
+    logits: list[npt.NDArray[np.float32]] = []
+    for i, (seen, unseen) in enumerate(zip(halves, reversed(halves), strict=True)):
+        batches = Batches(seen, config)
+        net = _fresh(batches, config.seed)
+        net = _fitted(net, batches, config.first_steps, config, out / f"mitosis-{i}")
+        cleaned, looks = looked_at(net, unseen)
+        kept += cleaned
+        logits += looks
+    dropped = sum(len(p.others) for p in pictures) - sum(len(p.others) for p in kept)
+    print(f"{dropped} negatives left out that look like unmarked figures", flush=True)
+    return _fitted(net, Batches(kept, config, logits), config.steps, config, out / "mitosis")
 
 
 def choose_threshold(
@@ -263,12 +340,18 @@ def choose_threshold(
 
     Returns:
         The threshold, the share of held-out figures above it, and other nuclei above it a mm².
+
+    Raises:
+        ValueError: no nucleus was found near any held-out figure.
     """
-    figures = np.concatenate([scores(net, p.rgb, p.figures) for p in held])
+    found = [scores(net, p.rgb, p.figures[1:]).max(initial=-np.inf) for p in held if len(p.figures)]
+    figures = np.array(found)
+    if not np.isfinite(figures).any():
+        raise ValueError("no held-out figure has a nucleus near it: are the kept centres stale?")
     others = np.concatenate([scores(net, p.rgb, p.others) for p in held])
     area = sum(p.area for p in held)
     best = (0.0, 0.0, 0.0, 0.0)
-    for threshold in np.unique(figures):
+    for threshold in np.unique(figures[np.isfinite(figures)]):
         recall = float((figures >= threshold).mean())
         false = float((others >= threshold).sum()) / area
         f1 = 2 * prevalence * recall / (prevalence * (1 + recall) + false)
@@ -293,7 +376,7 @@ def ship(
     rows = []
     for name, licence in (config.figures | config.fields).items():
         own = [picture for picture in pictures if picture.source == name]
-        figures, others = (sum(len(getattr(p, k)) for p in own) for k in ("figures", "others"))
+        figures, others = sum(len(p.figures) > 0 for p in own), sum(len(p.others) for p in own)
         rows.append(f"| {name} | {len(own)} | {figures} | {others} | {licence} |")
     size = sum(value.numel() for value in half.values())
     card = _CARD.format(
@@ -324,18 +407,21 @@ Licence of the weights: {licence}.
 {sets}
 
 Half of a batch are figures. A quarter are nuclei off the centre of the same patches, so that the
-source of a patch says nothing. A quarter are nuclei of fields in which nobody marked figures, and
-which are taken to have none. After {first_steps} steps, negatives are drawn by how much they look
-like figures.
+source of a patch says nothing. A quarter are nuclei of fields in which nobody marked figures. Two
+networks, each of half of the slides, looked at the others' negatives first: those that outscore
+most figures are taken for unmarked ones and left out, and the rest is drawn by how much it looks
+like one.
 
 ## Run
-{first_steps} and then {steps} steps of {batch} crops, seed {seed}. Augmented by shift, zoom,
-quarter turns, mirroring, stain in optical density, coarser acquisition, blur, noise, JPEG.
+{first_steps} steps of each half and then {steps} of all, {batch} crops a step, seed {seed}.
+Augmented by shift, zoom, quarter turns, mirroring, the colour of other sources' pictures, stain in
+optical density, coarser acquisition, blur, noise, JPEG. Weights are an exponential moving average
+({average:g} a step).
 
 ## Chosen on held-out slides and fields
 {held} pictures, {area:.2f} mm²: threshold {threshold:.2f} has the best expected F1 at
-{prevalence:g} figures a mm². {recall:.3f} of the figures are above it, and {false:.2f} other nuclei
-a mm².
+{prevalence:g} figures a mm². {recall:.3f} of the figures are found, and {false:.2f}
+other nuclei a mm², unmarked figures among them.
 
 ## Retrain
 `python -m models.train mitosis --config CONFIG --data DIR --out DIR`. The same command goes on

@@ -38,6 +38,8 @@ SIDE = 64
 FIGURE = "mitotic figure"
 _FIGURE_UM = 7.5
 """Two finds this close are one figure: the two sets of an anaphase or telophase."""
+_EDGE_UM = 4.0
+"""Nuclei this close to the image's edge are not looked at: half of them mirrored looks divided."""
 _MPP_RANGE = (0.18, 0.55)
 _ASSUMED_MPP = 0.25
 _BATCH = 64
@@ -69,6 +71,7 @@ class MitosisNet(nn.Module):
     def forward(self, rgb: Tensor) -> Tensor:
         """Predict logits."""
         x = (rgb - 0.5) / 0.5  # the encoder's ImageNet weights expect -1..1
+        x = x.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU
         fine = self.encoder[:5](x)
         coarse = self.encoder[5:](fine)
         logits: Tensor = self.head(torch.cat([_pooled(fine), _pooled(coarse)], dim=1))
@@ -186,12 +189,16 @@ class MitoticFigures:
         height, width = (max(1, round(side * scale)) for side in image.shape)
         centres = centroids(found.labels) * scale
         logits = scores(self.net, resize(image.rgb, (height, width)), centres) - self.threshold
-        certainty = expit(logits)
+        certainty, edge = expit(logits), _EDGE_UM / WORKING_MPP
+        certainty[np.minimum(centres, (height, width) - centres).min(axis=1) < edge] = 0
         figure = _together(centres, certainty > 0.5, _FIGURE_UM / WORKING_MPP)
         n = int(figure.max(initial=0))
         confidence = np.zeros(n + 1, np.float32)
         np.maximum.at(confidence, figure, certainty)
-        said = [f"second look of a trained classifier at {len(centres)} nuclei"]
+        said = [
+            f"second look of a trained classifier at {len(centres)} nuclei, "
+            f"without those within {_EDGE_UM:g} µm of the edge"
+        ]
         if image.mpp is None:
             said.append(f"resolution unknown, taken as {_ASSUMED_MPP} µm/px")
         return Nuclei(

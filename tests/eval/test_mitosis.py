@@ -65,6 +65,8 @@ def test_finds_are_matched_to_annotated_figures_at_both_scales(data, coarser):
 def test_the_figures_are_pooled_and_by_patient(data):
     got = {f.metric: f for f in measure(Dots(), data, None)}
     assert got["F1"].value == pytest.approx(4 / 7)
+    assert got["precision"].value == pytest.approx(2 / 4)
+    assert got["recall"].value == pytest.approx(2 / 3)
     assert got["F1, Case 1 alone"].value == pytest.approx(2 / 3)
     assert got["F1, Case 1 alone"].n == 2
     assert got["false per mm²"].value == pytest.approx(1 / 0.003)

@@ -1,5 +1,7 @@
 """The second look at nuclei: crops, grouping, ranges, and the training's own pieces."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from safetensors.torch import save_file
 from models.backend import ALL_NUCLEI, BackendInfo, Image, Nuclei, NucleiBackend, OutOfRange
 from models.train import mitosis as training
 from models.train.config import MitosisConfig
-from models.train.mitosis import Batches, Picture, choose_threshold, split
+from models.train.mitosis import Batches, Picture, choose_threshold, colour, looked_at, split
 from models.vision import mitosis as module
 from models.vision.mitosis import FIGURE, SIDE, MitosisNet, MitoticFigures, cut, scores
 
@@ -107,6 +109,14 @@ def test_close_finds_are_one_figure_and_the_mask_is_that_of_their_nuclei(tmp_pat
     assert answer.present == pytest.approx(1)
 
 
+def test_a_nucleus_at_the_edge_is_not_looked_at(tmp_path):
+    image = squares(0.25)
+    close = Image(image.rgb[:, 13:], 0.25)  # the first nucleus is now 3 µm from the edge
+    answer = backend(tmp_path, -100).nuclei(close, FIGURE)
+    assert int(answer.labels.max()) == 3
+    assert answer.labels[25, 12] == 0 < answer.labels[25, 25]
+
+
 def test_at_a_coarser_scale_the_same_distance_is_two_figures(tmp_path):
     answer = backend(tmp_path, -100).nuclei(squares(0.54), FIGURE)  # 14 px are 7.6 µm
     assert int(answer.labels.max()) == 4
@@ -144,12 +154,12 @@ def pictures():
         places = [rng.uniform(20, 108, (n, 2)) for n in (figures, others)]
         return Picture(source, group, rgb, *places, 0.01)
 
-    patches = [picture("patches", str(i // 2), 1, 3) for i in range(12)]
+    patches = [picture("patches", str(i // 2), 2, 3) for i in range(12)]
     return patches + [picture("fields", str(i), 0, 5) for i in range(5)]
 
 
 def test_whole_groups_of_every_set_are_held_out():
-    train, held = split(pictures(), CONFIG)
+    train, held = split(pictures(), CONFIG.holdout)
     ids = [{(p.source, p.group) for p in part} for part in (train, held)]
     assert not ids[0] & ids[1]
     assert {source for source, _ in ids[1]} == {"patches", "fields"}
@@ -165,33 +175,67 @@ def test_a_batch_is_half_figures_and_depends_on_nothing_but_its_number():
     assert not torch.equal(first.rgb, second.rgb)
 
 
-def test_mining_draws_what_looks_like_a_figure_more_often(monkeypatch):
-    batches = Batches(pictures(), CONFIG)
-
-    def suspicious(net, rgb, centres):
-        return np.array([9.0, *[-9.0] * (len(centres) - 1)], np.float32)
-
-    monkeypatch.setattr(training, "scores", suspicious)
-    batches.mine(MitosisNet())
+def test_what_looks_like_a_figure_is_drawn_more_often():
+    logits = [np.array([9.0, *[-9.0] * (len(p.others) - 1)], np.float32) for p in pictures()]
+    batches = Batches(pictures(), CONFIG, logits)
     for weights, per_picture in zip(batches.weights, (3, 5), strict=True):
         assert weights.sum() == pytest.approx(1)
         assert weights.reshape(-1, per_picture)[:, 0].sum() > 0.9
 
 
+def test_crowded_fields_do_not_outweigh_the_others():
+    rgb = np.full((64, 64, 3), 128, np.uint8)
+    fields = [
+        Picture("fields", str(n), rgb, np.zeros((0, 2)), np.full((n, 2), 32.0), 0.1)
+        for n in (1000, 250)
+    ]
+    patch = Picture("patches", "1", rgb, np.full((1, 2), 32.0), np.full((1, 2), 9.0), 0.1)
+    weights = Batches([*fields, patch], CONFIG).weights[1]
+    assert weights[:1000].sum() == pytest.approx(0.5)
+
+
+def test_a_crop_takes_the_colour_of_another_source():
+    light, dark = (np.full((64, 64, 3), value, np.uint8) for value in (180, 90))
+    middle = np.full((1, 2), 32.0)
+    patch = Picture("patches", "1", light, middle, middle, 0.1)
+    field = Picture("fields", "1", light, np.zeros((0, 2)), middle, 0.1)
+    same, mixed = (Batches([patch, replace(field, rgb=rgb)], CONFIG) for rgb in (light, dark))
+    figures = [np.mean([float(b[i].rgb[:4].mean()) for i in range(20)]) for b in (same, mixed)]
+    assert figures[1] < figures[0] - 0.05
+    assert torch.allclose(colour(dark), torch.full((3,), -float(np.log(90 / 255))))
+    assert bool((colour(np.full((4, 4, 3), 255, np.uint8)) > 0).all())  # glass, no division by 0
+
+
+def test_what_outscores_most_figures_is_no_negative(monkeypatch):
+    none, some = np.zeros((0, 2)), np.array([[v, 0.0] for v in (0.0, 1.0, 3.0, 4.0)])
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    monkeypatch.setattr(training, "scores", lambda net, rgb, centres: centres[:, 0])
+    patches = [Picture("patches", "1", rgb, np.full((1, 2), v), some, 1.0) for v in (0.0, 5.0)]
+    kept, logits = looked_at(MitosisNet(), [*patches, Picture("fields", "1", rgb, none, some, 1.0)])
+    # 2.0 and 3.75 are the figures' quantiles; in a field more has to be excused
+    assert [list(logit) for logit in logits] == [[0, 1], [0, 1], [0, 1, 3]]
+    assert [picture.others[:, 0].tolist() for picture in kept] == [list(logit) for logit in logits]
+
+
 def test_the_threshold_weighs_recall_against_false_finds_at_the_prevalence(monkeypatch):
-    picture = Picture("patches", "1", np.zeros((4, 4, 3), np.uint8), *np.zeros((2, 4, 2)), 1.0)
-    logits = iter([np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.5, 1.6, 0.0, 0.0])] * 2)
-    monkeypatch.setattr(training, "scores", lambda *_: next(logits))
-    assert choose_threshold(MitosisNet(), [picture], 1.0) == (2.0, 0.75, 0.0)
-    assert choose_threshold(MitosisNet(), [picture], 1000.0) == (1.0, 1.0, 2.0)
+    rgb, none = np.zeros((64, 64, 3), np.uint8), np.zeros((0, 2))
+    monkeypatch.setattr(training, "scores", lambda net, rgb, centres: centres[:, 0])
+    # the annotated centre comes first and is no candidate, and one figure has no candidate at all
+    found = [[9.0, 1.0], [9.0, 2.0, 0.5], [9.0, 3.0], [9.0]]
+    held = [Picture("p", "1", rgb, np.array([places] * 2).T, none, 0.25) for places in found]
+    held.append(Picture("f", "1", rgb, none, np.array([[1.5, 1.6, 0.0, 0.0]] * 2).T, 0.0))
+    assert choose_threshold(MitosisNet(), held, 1.0) == (2.0, 0.5, 0.0)
+    assert choose_threshold(MitosisNet(), held, 1000.0) == (1.0, 0.75, 2.0)
+    with pytest.raises(ValueError, match="no held-out"):
+        choose_threshold(MitosisNet(), held[3:], 1.0)
 
 
 def test_a_short_training_runs_resumes_and_ships_weights_that_load(tmp_path, monkeypatch):
     plain = module.plain_encoder
     monkeypatch.setattr(training, "adapted_encoder", lambda batches: module.fold_norms(plain()))
-    train, held = split(pictures(), CONFIG)
+    train, held = split(pictures(), CONFIG.holdout)
     net = training.train(train, CONFIG, tmp_path)
-    again = training.train(train, CONFIG, tmp_path)  # both checkpoints are complete
+    again = training.train(train, CONFIG, tmp_path)  # all checkpoints are complete
     assert all(
         torch.equal(a, b)
         for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True)
