@@ -242,7 +242,10 @@ def test_an_answer_about_an_earlier_image_is_not_drawn_on_a_later_one(
     upload(page, skin_file)
     ask(page, "outline the tissue")
     page.get_by_text("The tissue covers").wait_for()
-    page.wait_for_timeout(500)
+    for _ in range(WAIT_MS // 50):  # the files come after the answer
+        if late:
+            break
+        page.wait_for_timeout(50)
     upload(page, other)
     ask(page, "count the nuclei")
     page.wait_for_function(f"{OBJECTS} > 10")
