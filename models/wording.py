@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _PLURALS = (("nucleus", "nuclei"), ("sis", "ses"), ("y", "ies"))
+"""Endings of the nouns of cells that do not just take an s."""
 
 
 def plural(noun: str, count: int) -> str:

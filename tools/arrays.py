@@ -13,6 +13,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -122,20 +123,37 @@ class DiskStore:
             if digest in self._recent:
                 self._recent.move_to_end(digest)
                 return self._recent[digest]
+        with self._opened(digest) as file:
+            if _nbytes(file) > MAX_BYTES:  # a small file of a stranger may hold that
+                raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+            file.seek(0)
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        if array_digest(array) != digest:
+            raise BadInput(f"the array {self._path(digest).name} was changed after it was written")
+        array = _frozen(array)
+        self._remember(digest, array)
+        return array
+
+    def nbytes(self, digest: str) -> int:
+        """Bytes that the array of that digest would take, by its file's header alone.
+
+        Raises:
+            KeyError: the store does not hold it.
+            BadInput: the header can't be read.
+        """
+        with self._opened(digest) as file:
+            return _nbytes(file)
+
+    @contextmanager
+    def _opened(self, digest: str) -> Iterator[gzip.GzipFile]:
         path = self._path(digest)
         if not path.is_file():
             raise KeyError(digest)
         try:
             with gzip.open(path, "rb") as file:
-                _bounded(file)
-                array = np.lib.format.read_array(file, allow_pickle=False)
+                yield file
         except Exception as error:  # gzip, zlib, tokenize and numpy each have their own
             raise BadInput(f"the array {path.name} is damaged ({error})") from error
-        if array_digest(array) != digest:
-            raise BadInput(f"the array {path.name} was changed after it was written")
-        array = _frozen(array)
-        self._remember(digest, array)
-        return array
 
     def share(self, digest: str, other: DiskStore) -> None:
         """Make `other` hold the array too, as a hard link where the file system allows it."""
@@ -161,14 +179,11 @@ class DiskStore:
                 self._recent.popitem(last=False)
 
 
-def _bounded(file: gzip.GzipFile) -> None:
-    """Refuse an array by its header, before a small file of a stranger fills the memory."""
+def _nbytes(file: gzip.GzipFile) -> int:
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("not a version that is written here")
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    if math.prod(shape) * dtype.itemsize > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
-    file.seek(0)
+    return math.prod(shape) * dtype.itemsize
 
 
 def _frozen(array: Array) -> Array:

@@ -29,8 +29,6 @@ from tools.errors import ToolFailure
 from tools.segment import outside_vocabulary, where
 from tools.units import area_um2, density_per_mm2
 
-"""Endings of the nouns of cells that do not just take an s."""
-
 
 class CountArguments(Arguments):
     """Which cells, and where."""

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import io
 import json
-import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from agent.demo.desk import MAX_PIXELS, Desk
 from agent.demo.files import asset
 from agent.demo.guests import found, told, user_of
-from agent.output.geojson import WHOLE
 from agent.output.overlay import render
 from agent.output.writer import boxes_of, layers_of
 from agent.progress import call_in_words
 from agent.record.bundle import opened
 from agent.record.compare import compare
+from agent.record.page import outcome_of
 from agent.record.trace import Trace
 from agent.session import Outcome
-from models.backend import Image
 from tools.errors import BadInput
-from tools.execute import ImageHandle
 
 MAX_UNPACKED = 256 * 2**20
 MAX_EVENTS = 400
@@ -86,51 +81,32 @@ def replayed(path: Path, other: Path | None) -> tuple[str, str]:
         for one in (path, other):
             if one is None:
                 continue
-            _check(one)
-            trace = stack.enter_context(opened(one))
+            if one.is_file() and not zipfile.is_zipfile(one):
+                raise BadInput(f"{one.name} is not the bundle of a trace")
+            trace = stack.enter_context(opened(one, MAX_UNPACKED))
             _check_arrays(trace)
             traces.append(trace)
         differences = _compared(*traces) if other else ""
         return _steps(traces[0]), differences
 
 
-def _check(path: Path) -> None:
-    """Refuse a bundle that would unpack to more than is reasonable here."""
-    if path.is_dir():
-        return
-    if not zipfile.is_zipfile(path):
-        raise BadInput(f"{path.name} is not the bundle of a trace")
-    with zipfile.ZipFile(path) as bundle:
-        size = sum(entry.file_size for entry in bundle.infolist())
-    if size > MAX_UNPACKED:
-        raise BadInput(f"{path.name} would unpack to more than {MAX_UNPACKED:,} bytes")
-
-
 def _check_arrays(trace: Trace) -> None:
     """Refuse arrays that would fill the memory: what a file holds, not what the events say."""
+    store = trace.store()
     for handle in trace.arrays():
-        path = trace.blobs / f"{handle.digest}.npy.gz"
-        try:
-            with gzip.open(path, "rb") as file:
-                if np.lib.format.read_magic(file) != (1, 0):
-                    raise ValueError("not of version 1")
-                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise BadInput(f"the array {handle.digest[:12]} can't be read ({error})") from error
-        if math.prod(shape) * dtype.itemsize > 4 * MAX_PIXELS:
+        if store.nbytes(handle.digest) > 4 * MAX_PIXELS:
             raise BadInput(f"the array {handle.digest[:12]} is too large to be shown here")
 
 
 def _steps(trace: Trace) -> str:
     """Each event as a section, of which `replay.js` shows one; the picture as it was by then."""
     start = trace.start()
-    store, handle = trace.store(), ImageHandle.model_validate(start["image"])
-    image = Image(store.get(handle.pixels.digest), handle.mpp, handle.pixels.digest)
     ends = trace.all("compose.end")
     answer = ends[-1].data["answer"] if ends else {"masks": [], "boxes": []}
     found_by = {one["call"] for name in ("masks", "boxes") for one in answer[name]}
     if len(answer["masks"]) > MAX_MASKS:
         raise BadInput(f"{len(answer['masks'])} masks are more than are shown here")
+    whole = outcome_of(trace, answer)
     done: list[str] = []
     pictures: dict[tuple[str, ...], str] = {}
     sections = []
@@ -142,8 +118,7 @@ def _steps(trace: Trace) -> str:
                 name: [one for one in answer[name] if one["call"] in done]
                 for name in ("masks", "boxes")
             }
-            outcome = Outcome(here, {}, trace.folder, image, WHOLE, store)
-            pictures[tuple(done)] = _picture(outcome)
+            pictures[tuple(done)] = _picture(replace(whole, answer=here))
         number = list(pictures).index(tuple(done))
         sections.append(_section(event.n, event.event, event.data, event.meta, number))
     drawn = "".join(

@@ -32,21 +32,22 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
-    NotImplementedError,  # a compression that Python does not know
-    RuntimeError,  # an encrypted member
+    NotImplementedError,  # zipfile's word for a compression that it can't undo
+    RuntimeError,  # and for an encrypted member
     EOFError,
     OSError,
 )
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Trace]:
+def opened(path: Path, most: int = MAX_BYTES) -> Iterator[Trace]:
     """The trace at `path`, for as long as the block lasts.
 
     What a trace with events of another shape makes go wrong in the block becomes one line.
 
     Args:
         path: a trace folder, a result folder that names one, or a bundle.
+        most: bytes that a bundle may unpack to.
 
     Raises:
         BadInput: there is no trace, or it does not hold what the block needs.
@@ -54,7 +55,7 @@ def opened(path: Path) -> Iterator[Trace]:
     try:
         with tempfile.TemporaryDirectory(prefix="histopilot-bundle-") as scratch:
             bundled = path.is_file() and zipfile.is_zipfile(path)
-            yield read_trace(unpack(path, Path(scratch)) if bundled else find_trace(path))
+            yield read_trace(unpack(path, Path(scratch), most) if bundled else find_trace(path))
     except (BadInput, PlannerUnavailable):
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -106,8 +107,8 @@ def pack(trace: Trace, target: Path) -> None:
     aside.replace(target)
 
 
-def unpack(bundle: Path, folder: Path) -> Path:
-    """Unpack a bundle into `folder`; gives the trace's folder.
+def unpack(bundle: Path, folder: Path, most: int = MAX_BYTES) -> Path:
+    """Unpack a bundle of at most `most` bytes into `folder`; gives the trace's folder.
 
     Raises:
         BadInput: it holds something that no bundle of ours holds, or is damaged or too large.
@@ -118,8 +119,8 @@ def unpack(bundle: Path, folder: Path) -> Path:
             strange = [entry.filename for entry in members if not _MEMBER.fullmatch(entry.filename)]
             if strange:
                 raise BadInput(f"{bundle.name} is not a bundle of a trace: it holds {strange[0]!r}")
-            if sum(entry.file_size for entry in members) > MAX_BYTES:
-                raise BadInput(f"{bundle.name} would unpack to more than {MAX_BYTES:,} bytes")
+            if sum(entry.file_size for entry in members) > most:
+                raise BadInput(f"{bundle.name} would unpack to more than {most:,} bytes")
             for entry in members:
                 target = folder / entry.filename
                 target.parent.mkdir(exist_ok=True)

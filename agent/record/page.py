@@ -53,7 +53,9 @@ def page(trace: Trace) -> str:
         answer = {"masks": [], "boxes": []}
     else:
         parts.append(_paragraph(f"{answer['status']}: {answer['text']}", "answer"))
-    parts += [f'<img alt="The image with what was found" src="{_overlay(trace, start, answer)}">']
+    parts += [
+        f'<img alt="The image with what was found" src="{_overlay(outcome_of(trace, answer))}">'
+    ]
     parts += ["<h2>What happened</h2>", *_steps(trace)]
     parts += ["<h2>The record</h2>", _details("Header", start)]
     result = {key: value for key, value in answer.items() if key != "text"}
@@ -88,12 +90,20 @@ def _steps(trace: Trace) -> list[str]:
     return parts
 
 
-def _overlay(trace: Trace, start: dict[str, Any], answer: dict[str, Any]) -> str:
-    """The picture with masks and boxes, as a data URL."""
-    store, handle = trace.store(), ImageHandle.model_validate(start["image"])
+def outcome_of(trace: Trace, answer: dict[str, Any]) -> Outcome:
+    """A recorded answer with its image, to be drawn.
+
+    Raises:
+        BadInput, KeyError: the image's array is damaged or not there.
+    """
+    store, handle = trace.store(), ImageHandle.model_validate(trace.start()["image"])
     image = Image(store.get(handle.pixels.digest), handle.mpp, handle.pixels.digest)
-    outcome = Outcome(answer, {}, trace.folder, image, WHOLE, store)
-    drawn = io.BytesIO()
+    return Outcome(answer, {}, trace.folder, image, WHOLE, store)
+
+
+def _overlay(outcome: Outcome) -> str:
+    """The picture with masks and boxes, as a data URL."""
+    drawn, image = io.BytesIO(), outcome.image
     render(image, layers_of(outcome), boxes_of(outcome), caption=None).save(drawn, "PNG")
     return f"data:image/png;base64,{base64.b64encode(drawn.getvalue()).decode()}"
 

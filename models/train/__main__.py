@@ -78,7 +78,8 @@ def mitosis(
 ) -> None:
     """Train the classifier of mitotic figures; run it again to go on after an interruption."""
     from models.train.config import MitosisConfig
-    from models.train.mitosis import read_pictures, ship, split, train
+    from models.train.mitosis import ship, train
+    from models.train.pictures import read_pictures, split
 
     settings = MitosisConfig.read(config)
     out.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from models.backend import ALL_NUCLEI, BackendInfo, Image, Nuclei, NucleiBackend, OutOfRange
 from models.train import mitosis as training
 from models.train.config import MitosisConfig
-from models.train.mitosis import Batches, Picture, choose_threshold, colour, looked_at, split
+from models.train.mitosis import Batches, choose_threshold, colour, looked_at
+from models.train.pictures import Picture, split
 from models.vision import mitosis as module
 from models.vision.mitosis import FIGURE, SIDE, MitosisNet, MitoticFigures, cut, scores
 
