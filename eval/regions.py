@@ -29,6 +29,9 @@ from eval.organ import external_rows
 from eval.vision import Figure
 from models.backend import Image, RegionBackend
 from models.backends import load, tissue_mask
+from models.train.settled import typed_nuclei
+from models.vision.infiltrate import CELL, infiltrated
+from models.vision.net import KINDS
 from tools.errors import BadInput
 from tools.segment import PRESENT_FROM
 
@@ -59,6 +62,9 @@ _NO_SKIN = ("epidermis", "dermis")
 _NO_FAT = ("adipose tissue", "fat droplet")
 _NO_CANCER = ("tumor", "metastasis", "necrosis")
 _NO_EPITHELIUM = (*_NO_CANCER, *_NO_SKIN, "gland", "epithelium")
+_INFLAMED = ("inflammation", "lymphocytic infiltrate")
+NUCLEI = "consep"
+"""Below `nuclei/test`: what its annotated nuclei settle stands for a mask."""
 MASKS = (
     RegionSet("wsss4luad", 1.0, {"tumor": (1,), "stroma": (2,)}, without=_NO_SKIN),
     RegionSet(
@@ -82,13 +88,14 @@ MASKS = (
         without=(*_NO_SKIN, "gland"),
     ),
     RegionSet("liver_steatosis", None, {"fat droplet": (1,)}, without=_NO_CANCER + _NO_SKIN),
+    RegionSet(NUCLEI, 0.25, dict.fromkeys(_INFLAMED, (1,))),
 )
 """The sets with masks, as their `SOURCE.md` files describe them."""
 TILES = (
-    RegionSet("crc_val7k_70/adipose", 0.5, {}, ("adipose tissue",), _NO_EPITHELIUM),
-    RegionSet("crc_val7k_70/lymphocytes", 0.5, {}, (), _NO_EPITHELIUM),
-    RegionSet("crc_val7k_70/mucus", 0.5, {}, (), ("necrosis", *_NO_SKIN)),
-    RegionSet("crc_val7k_70/smooth_muscle", 0.5, {}, (), _NO_EPITHELIUM),
+    RegionSet("crc_val7k_70/adipose", 0.5, {}, ("adipose tissue",), _NO_EPITHELIUM + _INFLAMED),
+    RegionSet("crc_val7k_70/lymphocytes", 0.5, {}, _INFLAMED, _NO_EPITHELIUM),
+    RegionSet("crc_val7k_70/mucus", 0.5, {}, (), ("necrosis", *_NO_SKIN, *_INFLAMED)),
+    RegionSet("crc_val7k_70/smooth_muscle", 0.5, {}, (), _NO_EPITHELIUM + _INFLAMED),
     RegionSet("crc_val7k_70/normal_mucosa", 0.5, {}, ("gland", "epithelium"), _NO_CANCER),
     RegionSet("crc_val7k_70/stroma", 0.5, {}, ("stroma",), _NO_EPITHELIUM),
     RegionSet("crc_val7k_70/tumour", 0.5, {}, ("tumor", "epithelium"), _NO_SKIN),
@@ -134,11 +141,23 @@ def _sights(data: Path, one: RegionSet) -> Iterator[_Sight]:
                 rgb = np.asarray(Pillow.open(data / row["path"].strip("\0")).convert("RGB"))
                 yield _Sight(Image(rgb, one.mpp), row["group"], None)
         return
+    if one.name == NUCLEI:
+        yield from _annotated(data / "nuclei" / "test" / NUCLEI, one.mpp or 0.25)
+        return
     folder = data / "regions" / one.name
     for path in sorted((folder / "images").iterdir()):
         rgb = np.asarray(Pillow.open(path).convert("RGB"))
         mask = np.asarray(Pillow.open(folder / "masks" / f"{path.stem}.png")).astype(np.uint16)
         yield _Sight(Image(rgb, one.mpp), _case(one.name, path.stem), mask)
+
+
+def _annotated(folder: Path, mpp: float) -> Iterator[_Sight]:
+    """Where annotated inflammatory nuclei are dense, by the rule of `models.vision.infiltrate`."""
+    for path, shape, centres, kinds in typed_nuclei(folder):
+        cells = centres[kinds == KINDS.index(CELL) + 1]
+        mask = infiltrated(cells, centres, shape, mpp).astype(np.uint16)
+        rgb = np.asarray(Pillow.open(path).convert("RGB"))
+        yield _Sight(Image(rgb, mpp), path.stem, mask)
 
 
 def _case(folder: str, stem: str) -> str:

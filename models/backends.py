@@ -25,6 +25,12 @@ def _flow() -> Any:
     return FlowNuclei()
 
 
+def _infiltrate() -> Any:
+    from models.vision.infiltrate import Infiltrates
+
+    return Infiltrates(_loaded("flow"))
+
+
 def _probe() -> Any:
     from models.vision.tissue import ProbeTissue
 
@@ -69,6 +75,7 @@ def _hf_encoder() -> Any:
 LOADERS: dict[str, Callable[[], Any]] = {
     "classical": _classical,
     "flow": _flow,
+    "infiltrate": _infiltrate,
     "probe": _probe,
     "regions": _regions,
     "sam": _sam,

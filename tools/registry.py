@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from typing import Any
 
 from tools.base import Tool
@@ -35,7 +36,7 @@ PLANNER_TOOLS: dict[str, Tool[Any, Any]] = {
 DEFAULT_BACKENDS: dict[str, tuple[str, ...]] = {
     "check_image": ("classical",),
     "classify_tissue": ("classical",),
-    "segment": ("regions", "flow", "classical"),
+    "segment": ("regions", "infiltrate", "flow", "classical"),
     "count_nuclei": ("flow", "classical"),
 }
 """Backends a tool asks, in order: the first whose vocabulary has the target answers."""
@@ -46,6 +47,7 @@ def openai_tools() -> list[dict[str, Any]]:
     return [tool.schema() for tool in PLANNER_TOOLS.values()]
 
 
+@cache
 def schema_digest() -> str:
     """SHA-256 of the canonical `openai_tools()`: what a trace records of the tools' shape."""
     text = json.dumps(openai_tools(), sort_keys=True, separators=(",", ":"))

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from models.train.augment import degrade, jitter_stain
 from models.train.config import RegionConfig, RegionSource
+from models.train.settled import settled, typed_nuclei
 from models.vision.regions import OUT_STRIDE, WORKING_MPP
 from models.vision.text import embed, phrases
 
@@ -153,7 +154,7 @@ def read_source(data: Path, name: str, config: RegionConfig) -> list[Area]:
     """The areas of one source of `config`.
 
     Args:
-        data: folder that holds `regions/` and `tissue/`.
+        data: folder that holds `regions/`, `tissue/` and `nuclei/`.
         name: a key of `config.sources`.
         config: of the run.
     """
@@ -161,7 +162,12 @@ def read_source(data: Path, name: str, config: RegionConfig) -> list[Area]:
     share = np.array([source.share.get(c, 0.0) for c in config.concepts], np.float32)
     says = table(source, config.concepts)
     found: list[tuple[str, str, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = []
-    if name == SKIN:
+    if source.nuclei:
+        for path, shape, centres, kinds in typed_nuclei(data / source.nuclei):
+            rgb = np.asarray(Pillow.open(path).convert("RGB"))
+            mask = settled(centres, kinds, says, shape, source.mpp)
+            found.append((path.stem, path.stem, rgb, mask))
+    elif name == SKIN:
         rgb = _skin()
         found.append((name, name, rgb, np.zeros(rgb.shape[:2], np.uint8)))
     elif source.tiles:

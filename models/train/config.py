@@ -143,6 +143,8 @@ class RegionSource(_Config):
             teach nothing about the concept.
         tiles: dataset and class of the manifest's tiles, as `dataset.class`; empty for a folder of
             `regions`.
+        nuclei: folder of a typed nucleus set, below the data folder: its classes stand for mask
+            values where neighbouring nuclei agree.
         share: concept to the share of a tile's tissue that is surely it, at the least.
         absent: concepts that no image of the set holds.
     """
@@ -154,6 +156,7 @@ class RegionSource(_Config):
     inside: dict[str, list[int]] = {}
     outside: dict[str, list[int]] = {}
     tiles: str = ""
+    nuclei: str = ""
     share: dict[str, PositiveFloat] = {}
     absent: list[str] = []
 
@@ -167,6 +170,8 @@ class RegionConfig(Schedule):
         fold_steps: optimiser steps of each of the two networks that are trained on a half of the
             sources to be measured on the other half.
         batch, crop: as in `NucleiConfig`.
+        encoder: file in `models/weights` of the nucleus network whose encoder is the start; by
+            default ImageNet's.
         holdout: every so-manyth group of the sources of fold 0 is kept back for calibration.
         concepts: ontology names that it is taught.
         declared: those of them that it answers: whose quality on left-out sources will do.
@@ -182,6 +187,7 @@ class RegionConfig(Schedule):
     fold_steps: PositiveInt
     batch: PositiveInt
     crop: PositiveInt
+    encoder: str = ""
     holdout: PositiveInt
     concepts: list[str]
     declared: list[str]

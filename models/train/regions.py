@@ -24,6 +24,7 @@ from models.train.config import RegionConfig
 from models.train.finish_regions import concept_texts, look, region_card, write_weights
 from models.train.loop import Terms, adapted_encoder, fit
 from models.vision.regions import RegionNet
+from models.vision.weights import WEIGHTS, read_weights
 
 _FROZEN = ("conv_stem.", "blocks.0.", "blocks.1.")  # half of the time, little of the knowledge
 _LEAST_TISSUE = 200
@@ -69,6 +70,14 @@ def _loss(net: nn.Module, batch: Sample) -> Terms:
     return region_loss(net(batch.rgb, batch.text), batch)
 
 
+def _first_encoder(config: RegionConfig, batches: Batches) -> dict[str, Tensor]:
+    if not config.encoder:
+        return adapted_encoder(batches).state_dict()
+    tensors = read_weights(WEIGHTS / config.encoder).tensors
+    prefix = "encoder."
+    return {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
+
+
 def train(
     areas: Sequence[Area],
     config: RegionConfig,
@@ -83,7 +92,7 @@ def train(
         config: of the run.
         steps: in all.
         out: path of the checkpoint and log, without suffix.
-        start: begin with its weights instead of ImageNet's.
+        start: begin with its weights instead of the encoder that `config` names.
 
     Returns:
         The network with averaged weights, in evaluation mode, on the CPU.
@@ -96,7 +105,7 @@ def train(
     if start:
         net.load_state_dict(start.state_dict())
     elif not out.with_suffix(".ckpt").exists():
-        net.encoder.load_state_dict(adapted_encoder(batches).state_dict())
+        net.encoder.load_state_dict(_first_encoder(config, batches))
     state = fit(net, batches, steps, _loss, config, out)
     result = RegionNet()
     result.load_state_dict(state)

@@ -37,6 +37,17 @@ _HALO = 128
 _KEPT = 4
 _SPECK_UM2 = 400.0
 _EVIDENCE_UM2 = 2000.0
+_SEEN_AS = {
+    "carcinoma": "tumor",
+    "adenocarcinoma": "tumor",
+    "invasive tumor": "tumor",
+    "tumor nest": "tumor",
+    "metastasis": "tumor",
+    "crypt": "gland",
+    "prostatic gland": "gland",
+    "endometrial gland": "gland",
+}
+"""Kinds of a taught concept that are answered with all of it, and the answer says so."""
 _CHANNELS = (320, 112, 40, 24, 16)  # of the encoder at strides 32 to 2
 _TOP = 128
 _WIDTHS = (96, 64, 48, 48)  # of the decoder at strides 16 to 2
@@ -189,7 +200,7 @@ class TextRegions:
 
     Attributes:
         info: name, licence, checksum of the weights.
-        regions: the concepts and their measured quality.
+        regions: the concepts, and kinds of them, with the measured quality of the concept.
         prompts: what turns each concept's logits into a mask.
         sources: the sets that the network was trained on.
         net: the network, in evaluation mode.
@@ -210,7 +221,11 @@ class TextRegions:
         self.net = ready(RegionNet(), read.tensors, device)
         self.info = read.info("regions", "2")
         figures = read_figures(weights)
-        self.regions: Mapping[str, Quality | None] = {n: figures.get(n) for n in self.prompts}
+        kinds = {kind: taught for kind, taught in _SEEN_AS.items() if taught in self.prompts}
+        self._taught = {name: name for name in self.prompts} | kinds
+        self.regions: Mapping[str, Quality | None] = {
+            name: figures.get(taught) for name, taught in self._taught.items()
+        }
         self._memory = Memory(_KEPT)
 
     def region(self, image: Image, concept: str) -> Region:
@@ -219,15 +234,18 @@ class TextRegions:
         Raises:
             KeyError: `concept` is not in `regions`.
         """
-        prompt = self.prompts[concept]
+        taught = self._taught[concept]
+        prompt = self.prompts[taught]
         maps = self._memory.get((image.digest, image.mpp), lambda: self._encode(image))
-        logits = maps[list(self.prompts).index(concept)].astype(np.float32)
+        logits = maps[list(self.prompts).index(taught)].astype(np.float32)
         mask = outline(logits, prompt.edge, image.shape)
         present = prompt.present(logits) if mask.any() else 0.0
-        return Region(mask, present, self._method(image.mpp))
+        return Region(mask, present, self._method(concept, image.mpp))
 
-    def _method(self, mpp: float | None) -> str:
+    def _method(self, concept: str, mpp: float | None) -> str:
         said = "trained network (EfficientNet-Lite0), pixel embeddings compared with the text's"
+        if self._taught[concept] != concept:
+            said += f"; {concept} is not told apart from other {self._taught[concept]}"
         if mpp is None:
             return f"{said}; resolution unknown, taken as {ASSUMED_MPP} µm/px"
         if not _MPP_RANGE[0] <= mpp <= _MPP_RANGE[1]:

@@ -22,6 +22,7 @@ from models.train.areas import (
 from models.train.config import RegionConfig, RegionSource
 from models.train.finish_regions import Held, choose_edge, choose_presence
 from models.train.regions import region_loss, train
+from models.train.settled import settled
 from models.vision.regions import WIDTH, Prompt
 from models.vision.text import phrases
 from tests.conftest import ROOT
@@ -215,3 +216,20 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
         torch.testing.assert_close(value, resumed.state_dict()[name], rtol=1e-3, atol=1e-4)
     steps = (tmp_path / "broken.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in steps] == ["step", "2", "4"]
+
+
+def test_nuclei_settle_a_region_where_neighbours_agree():
+    says = np.full((256, 1), UNKNOWN, np.uint8)
+    says[1], says[2] = NO, YES
+    left = np.array([(y, x) for y in range(10, 100, 10) for x in range(10, 90, 10)], float)
+    right = left + np.array([0, 110])
+    centres = np.vstack([left, right])
+    kinds = np.repeat([1, 2], len(left)).astype(np.uint8)
+    mask = settled(centres, kinds, says, (400, 200), 1.0)
+    assert mask.shape == (400, 200)
+    assert mask[50, 40] == 1
+    assert mask[50, 160] == 2
+    assert (mask[200:] == 0).all()  # too far from any nucleus
+    mixed = settled(centres, np.tile([1, 2], len(left)).astype(np.uint8), says, (400, 200), 1.0)
+    assert (mixed[5:90, 5:80] > 0).mean() < 0.2
+    assert (settled(centres[:3], kinds[:3], says, (20, 20), 1.0) == 0).all()

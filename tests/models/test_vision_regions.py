@@ -53,6 +53,14 @@ def test_the_same_image_gives_the_same_answer_and_a_second_prompt_encodes_nothin
         assert 0 <= backend.region(skin, name).present <= 1
 
 
+def test_a_kind_of_a_taught_concept_is_answered_with_all_of_it_and_says_so(backend, skin):
+    kind, taught = backend.region(skin, "carcinoma"), backend.region(skin, "tumor")
+    assert np.array_equal(kind.mask, taught.mask)
+    assert kind.present == taught.present
+    assert "carcinoma is not told apart from other tumor" in kind.method
+    assert "told apart" not in taught.method
+
+
 def test_a_concept_that_it_was_not_taught_is_an_error(backend, skin):
     with pytest.raises(KeyError):
         backend.region(skin, "cartilage")
