@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -231,9 +232,13 @@ class Thread:
         return self.folder / f"turn-{number}"
 
     def _snapshot(self) -> Any:
+        return self._reader.get_state(_CONFIG)
+
+    @cached_property
+    def _reader(self) -> Any:
         recorder: Any = None  # nothing runs, so nothing is recorded
         shop = Workshop(self._kit.planner, self._kit.runtime, self.store, recorder)
-        return build(shop, self._saver).get_state(_CONFIG)
+        return build(shop, self._saver)
 
     def _handle(self, image: Image, place: Placement) -> dict[str, Any]:
         pixels = self.store.put(image.rgb)

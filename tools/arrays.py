@@ -134,6 +134,11 @@ class DiskStore:
         self._remember(digest, array)
         return array
 
+    def forget(self) -> None:
+        """Let go of what is in memory; the files stay."""
+        with self._lock:
+            self._recent.clear()
+
     def nbytes(self, digest: str) -> int:
         """Bytes that the array of that digest would take, by its file's header alone.
 

@@ -145,7 +145,9 @@ class CountNuclei(Tool[CountArguments, CountOutput]):
             of = "" if args.within else " of tissue"
             text += f", {output.density_per_mm2:,.0f} per mm²{of}"
         elif output.searched_um2 is None:
-            text += " (no density: the pixel size of this image is not known; give --mpp)"
+            text += (
+                " (no density: the pixel size of this image is not known; give the µm per pixel)"
+            )
         return f"{text}."
 
 

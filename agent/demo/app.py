@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio_client import Client
+from starlette.middleware import Middleware
 
 from agent.demo.api import check_mcp
 from agent.demo.desk import MAX_OPEN, WORKERS, Desk
+from agent.demo.door import Account, Door
 from agent.demo.files import asset, route
 from agent.demo.page import NOTICE, build
 from agent.session import Kit
@@ -26,23 +29,39 @@ _THREADS = 4 * MAX_OPEN
 _FONT = ["system-ui", "sans-serif"]
 
 
-def serve(desk: Desk, host: str, port: int | None, **options: Any) -> tuple[gr.Blocks, str]:
-    """Serve the page of a desk.
+def serve(
+    desk: Desk,
+    address: tuple[str, int | None],
+    *,
+    account: Account | None = None,
+    mcp: bool = False,
+    quiet: bool = False,
+) -> tuple[gr.Blocks, str]:
+    """Serve the page of a desk, in threads of its own.
 
     Args:
         desk: whose sessions are served.
-        host: address to listen on.
-        port: None takes a free one.
-        options: further ones of `gradio.Blocks.launch`.
+        address: host and port to listen on; None takes a free port.
+        account: who may use it, None: who reaches it.
+        mcp: whether the MCP server listens too, at `/gradio_api/mcp/`.
+        quiet: prints nothing.
 
     Returns:
-        The page and its address, once it is stopped (at once with `prevent_thread_lock`).
+        The page and its address.
     """
     page = build(desk).queue(max_size=MAX_OPEN, api_open=False)
     _, url, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        app_kwargs={"routes": [route(desk.file)]},
+        server_name=address[0],
+        server_port=address[1],
+        prevent_thread_lock=True,
+        quiet=quiet,
+        auth=account,
+        auth_message=NOTICE,
+        mcp_server=mcp,
+        app_kwargs={
+            "routes": [route(desk.file)],
+            "middleware": [Middleware(Door, account=account)],
+        },
         max_file_size=MAX_UPLOAD,
         max_threads=_THREADS,
         run_history=False,
@@ -52,8 +71,9 @@ def serve(desk: Desk, host: str, port: int | None, **options: Any) -> tuple[gr.B
         footer_links=["settings"],
         theme=gr.themes.Default(primary_hue="violet", font=_FONT, font_mono=["monospace"]),
         css=asset("page.css"),
-        **options,
     )
+    if mcp and account:
+        _log_in(page, url, account)
     return page, url
 
 
@@ -79,11 +99,9 @@ def launch(
     Raises:
         BadInput: one of them can't be used.
     """
-    login = None if auth is None else account(auth)
+    login = None if auth is None else account_of(auth)
     if mcp:
         check_mcp()
-        if login:
-            raise BadInput("--mcp has no login: leave --auth out, and listen on this machine only")
     if corrections is not None:
         try:
             corrections.mkdir(parents=True, exist_ok=True)
@@ -94,13 +112,21 @@ def launch(
     means = kit()
     desk = Desk(means, turns, corrections=corrections)
     try:
-        serve(desk, *address, auth=login, auth_message=NOTICE, mcp_server=mcp)
+        page, _ = serve(desk, address, account=login, mcp=mcp)
+        page.block_thread()
     finally:
         desk.close()
         means.runtime.close()
 
 
-def account(auth: str) -> tuple[str, str]:
+def _log_in(page: Any, url: str, account: Account) -> None:
+    """Gradio's MCP server asks its own page through a client, which here has to log in."""
+    page.mcp_server_obj._client_instance = Client(
+        url, auth=account, headers={"x-gradio-user": "mcp"}, download_files=False, verbose=False
+    )
+
+
+def account_of(auth: str) -> Account:
     """The user and the password of `USER:PASSWORD_FILE`; a password is no argument of a command.
 
     Raises:

@@ -7,6 +7,8 @@ goes on where it was, and nothing that a browser sends back is taken for what wa
 from __future__ import annotations
 
 import logging
+import math
+import re
 import secrets
 import threading
 import time
@@ -18,21 +20,21 @@ from typing import Any
 
 from agent.demo.corrections import Correction
 from agent.demo.drawings import plan_graph
-from agent.demo.files import PREFIX, TILE, write_tiles
+from agent.demo.files import PREFIX, Offer
 from agent.demo.line import Line, Turn
+from agent.demo.picture import MAX_PIXELS, TILE, Picture, levels_of, tile_of
 from agent.demo.regions import Region, Regions
 from agent.demo.result import Result
-from agent.demo.steps import Messages, Steps
-from agent.demo.words import as_text
+from agent.demo.steps import Messages, Steps, as_text
 from agent.session import Kit, Outcome, Thread, checked_instruction
 from tools.errors import BadInput
-from tools.image import LoadedImage
 
 log = logging.getLogger(__name__)
 AFTER_INSTANCES = ("Now box them", "How large are they?")
 AFTER_REGION = ("Count the nuclei inside it", "How large is it?")
 YES, NO = "Yes, go on", "No, stop"
 _MEANT = {YES.lower(): True, NO.lower(): False, "yes": True, "no": False}
+_TILE_NAME = re.compile(r"tile-(\d{1,2})-(\d{1,5})-(\d{1,5})\.jpg", re.ASCII)
 _PULSE_S = 15.0
 _MAX_PAGES = 4
 _REST = " The step that was running ends in the background, and what it finds is dropped."
@@ -47,27 +49,29 @@ class Conversation:
 
     Attributes:
         token: 256 random bits; who has it, has the conversation.
-        files: what the conversation's address gives out, by name.
-        trace: the folder of the last answer's trace, None before the first.
+        files: what the conversation's address gives out beside tiles, by name.
+        asked: the words of what was answered, by the folder of the turn's trace.
         used: when its user last came, on the monotonic clock.
         folder: everything it has on the disk.
     """
 
     def __init__(
-        self, folder: Path, kit: Kit, line: Line, loaded: LoadedImage, questions: tuple[str, ...]
+        self, folder: Path, kit: Kit, line: Line, picture: Picture, questions: tuple[str, ...]
     ) -> None:
-        """Start a conversation in an empty `folder`, with `questions` that may be clicked."""
+        """Start a conversation about the `picture` in `folder`.
+
+        `questions` are those that may be clicked.
+        """
         self.token = secrets.token_urlsafe(32)
         self.folder = folder
-        self.trace: Path | None = None
+        self.files: dict[str, Offer] = {}
+        self.asked: dict[Path, str] = {}
         self.used = time.monotonic()
         self._kit, self._line = kit, line
-        self._notes, self._questions = loaded.notes, questions
-        self._regions = Regions(folder, kit, loaded.image)
-        tiles, levels = write_tiles(loaded.image.rgb, folder / "tiles")
-        self.files = {path.name: path for path in tiles}
-        height, width = loaded.image.shape
-        mpp = loaded.image.mpp
+        self._picture, self._questions = picture, questions
+        self._regions = Regions(folder, kit, picture)
+        height, width = picture.shape
+        mpp = picture.mpp
         size = f"{mpp:.3g} µm/px" if mpp else "pixel size not known, so areas are in px"
         label = f"{width} × {height} px, {size}"
         self._viewer: dict[str, Any] = {
@@ -77,7 +81,7 @@ class Conversation:
             "height": height,
             "mpp": mpp,
             "tile": TILE,
-            "levels": levels,
+            "levels": levels_of(picture),
             "features": None,
             "region": None,
             "noted": [],
@@ -90,7 +94,10 @@ class Conversation:
         self._pages: deque[object] = deque(maxlen=_MAX_PAGES)
         self._changed = threading.Condition()
         self._version = 0
-        self._say(f"{label}. What would you like to know?", questions)
+        hint = ""
+        if math.prod(picture.shape) > MAX_PIXELS:
+            hint = " It is large: drag a region (▭) to ask about it in full detail."
+        self._say(f"{label}.{hint} What would you like to know?", questions)
 
     @property
     def running(self) -> bool:
@@ -107,6 +114,17 @@ class Conversation:
             chat = [as_text(message) for message in (*self._said, *live)]
             found = self._result.findings(self._viewer["base"]) if self._result else ""
             return chat, plan_graph(self._steps), self._viewer, found
+
+    def file(self, name: str) -> Path | bytes | None:
+        """What its address gives out by a name: a file or a tile, None where there is neither.
+
+        Raises:
+            BadInput: it can't be made.
+        """
+        tile = _TILE_NAME.fullmatch(name)
+        if tile:
+            return tile_of(self._picture, *map(int, tile.groups()))
+        return self.files[name].file() if name in self.files else None
 
     def told(self) -> dict[str, Any]:
         """For a program what the last turn came to: `result.json` where something was measured."""
@@ -232,23 +250,24 @@ class Conversation:
                 outcome = self._regions.ask(thread, words, listen)
             else:
                 outcome = thread.answer(go_on, listen)
-            if self._answer(steps, outcome) and outcome.answer["measurements"]:
+            if self._answer(steps, words, outcome) and outcome.answer["measurements"]:
                 self._show(steps, outcome)
         except BadInput as error:
             self._fail(steps, str(error))
         except Exception as fault:  # the page waits for an end, whatever it is
             log.exception("a turn of the demo failed")
             self._fail(steps, f"HistoPilot failed inside ({type(fault).__name__}).")
+        thread.store.forget()
         self._end(steps)
 
-    def _answer(self, steps: Steps, outcome: Outcome) -> bool:
+    def _answer(self, steps: Steps, words: str, outcome: Outcome) -> bool:
         """Say the answer, unless the user has stopped the turn."""
         answer = outcome.answer
         asks = answer["status"] == "needs_confirmation"
         with self._changed:
             if self._running is not steps:
                 return False
-            self.trace = outcome.trace
+            self.asked.setdefault(outcome.trace, words)  # a yes goes on with the same turn
             steps.end(answer["status"].replace("_", " ").capitalize())
             self._said += steps.messages()
             self._say(answer["text"], (YES, NO) if asks else self._next(answer))
@@ -257,7 +276,7 @@ class Conversation:
     def _show(self, steps: Steps, outcome: Outcome) -> None:
         """Write the answer's files, and show its layers and figures."""
         folder = self.folder / f"{outcome.trace.name}-{len(self._said)}"
-        result = Result(outcome, steps.calls, folder, self._notes)
+        result = Result(outcome, steps.calls, folder, self._picture.notes)
         with self._changed:
             self.files |= result.files
             if self._running is steps:

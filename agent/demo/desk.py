@@ -1,7 +1,8 @@
 """The conversations of one server, each known by its token alone.
 
-One is deleted when it has been idle for `IDLE_S`, when its user opens another image, and when the
-server stops. How often one user may open an image and ask is limited here too.
+One is deleted when it has been idle for `IDLE_S`, when its user opens another image, when all
+places are taken and it has been idle longest, and when the server stops. How often one user may
+open an image and ask is limited here too.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from agent.demo.conversation import Conversation
 from agent.demo.corrections import Correction
 from agent.demo.line import Line, Rate
+from agent.demo.picture import picture_of
 from agent.demo.regions import Region
 from agent.samples import sample_path
 from agent.session import Kit
 from tools.errors import BadInput
-from tools.image import read_image
 
 MAX_OPEN = 64
-MAX_PIXELS = 50_000_000
 IDLE_S = 1800.0
 WORKERS = 2
 OPENED = (30, 600.0)
@@ -32,12 +34,30 @@ ASKED = (20, 60.0)
 """How many questions may be asked in a conversation in how many seconds."""
 POINTED = (120, 60.0)
 """How many regions and corrections."""
-SAMPLE_QUESTIONS = (
-    "Count the nuclei inside the epidermis",
-    "What percentage of the tissue is dermis?",
-    "Count the nuclei",
-)
 QUESTIONS = ("Count the nuclei", "Outline the tissue", "Count the lymphocytes")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image that comes with the packages, and what may well be asked about it."""
+
+    path: Path
+    questions: tuple[str, ...]
+
+
+SAMPLES = {
+    "Skin": Sample(
+        sample_path(),
+        (
+            "Count the nuclei inside the epidermis",
+            "What percentage of the tissue is dermis?",
+            "Count the nuclei",
+        ),
+    ),
+    "Not H&E: colon, DAB": Sample(
+        Path(str(files("skimage.data") / "ihc.png")), ("Count the nuclei", "Outline the tissue")
+    ),
+}
 
 
 class Desk:
@@ -71,15 +91,15 @@ class Desk:
 
     def open(
         self,
-        upload: Path | None,
+        upload: Path | Sample,
         mpp: float | None = None,
         earlier: str | None = None,
         user: str = "",
     ) -> Conversation:
-        """Start a conversation about an uploaded file (None: the sample), in place of `earlier`.
+        """Start a conversation about an image, in place of `earlier`.
 
         Args:
-            upload: the file.
+            upload: a user's file, or a sample.
             mpp: µm/px, where the file does not say.
             earlier: token of the user's conversation before.
             user: whom the limits are counted for.
@@ -88,17 +108,21 @@ class Desk:
             BadInput: the image can't be read, all places are taken, or the user was too fast.
         """
         self.admit(user)
-        path = sample_path() if upload is None else upload
-        loaded = read_image(path, mpp=mpp or None, max_pixels=MAX_PIXELS)
-        self._forget(lambda one: one.token == earlier)
-        self._forget(lambda one: not one.running and time.monotonic() - one.used > IDLE_S)
-        with self._lock:
-            if len(self._known) >= MAX_OPEN:
-                raise BadInput("All places are taken. Please try again later.")
-            folder = Path(tempfile.mkdtemp(dir=self._root.name))
-            questions = SAMPLE_QUESTIONS if upload is None else QUESTIONS
-            new = Conversation(folder, self._kit, self._line, loaded, questions)
-            self._known[new.token] = new
+        folder = Path(tempfile.mkdtemp(dir=self._root.name))
+        try:
+            given = Sample(upload, QUESTIONS) if isinstance(upload, Path) else upload
+            picture = picture_of(given.path, mpp or None, folder)
+            self._forget(lambda one: one.token == earlier)
+            self._forget(lambda one: not one.running and time.monotonic() - one.used > IDLE_S)
+            self._make_room()
+            with self._lock:
+                if len(self._known) >= MAX_OPEN:
+                    raise BadInput("All places are taken. Please try again later.")
+                new = Conversation(folder, self._kit, self._line, picture, given.questions)
+                self._known[new.token] = new
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return new
 
     def admit(self, user: str) -> None:
@@ -143,16 +167,26 @@ class Desk:
             found.used = time.monotonic()
         return found
 
-    def file(self, token: str, name: str) -> Path | None:
-        """A file of a conversation by its name, for `agent.demo.files.route`."""
+    def file(self, token: str, name: str) -> Path | bytes | None:
+        """What a conversation has by a name, for `agent.demo.files.route`."""
         found = self.find(token)
-        return None if found is None else found.files.get(name)
+        try:
+            return None if found is None else found.file(name)
+        except BadInput:  # a tile of a damaged slide, or a file whose arrays are gone
+            return None
 
     def close(self) -> None:
         """Delete all conversations, without waiting for the steps that run."""
         for one in self._known.values():
             one.stop()
         self._root.cleanup()
+
+    def _make_room(self) -> None:
+        """Where all places are taken, the conversation goes that has been idle longest."""
+        if len(self._known) >= MAX_OPEN:
+            idle = [one for one in list(self._known.values()) if not one.running]
+            longest = min(idle, key=lambda one: one.used, default=None)
+            self._forget(lambda one: one is longest)
 
     def _forget(self, which: Callable[[Conversation], bool]) -> None:
         with self._lock:

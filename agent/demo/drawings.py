@@ -47,19 +47,15 @@ def plan_graph(steps: Steps | None) -> str:
     )
 
 
-def findings(
-    answer: Mapping[str, Any],
-    calls: Mapping[str, Call],
-    features: Sequence[Mapping[str, Any]],
-    files: Mapping[str, str],
+def figures(
+    answer: Mapping[str, Any], calls: Mapping[str, Call], features: Sequence[Mapping[str, Any]]
 ) -> str:
-    """The figures of an answer as a table, the sizes of its instances, and its files.
+    """The figures of an answer as a table, and the sizes of its instances.
 
     Args:
         answer: as `agent.compose.compose` gives it.
         calls: the plan's calls by reference.
         features: of the answer's GeoJSON.
-        files: address by what each file is, in words.
     """
     rows = "".join(
         f"<tr><td>{escape(what)}</td><td>{escape(name)}</td><td>{escape(value)}</td></tr>"
@@ -67,12 +63,17 @@ def findings(
     )
     head = '<tr><th scope="col">step</th><th scope="col">figure</th><th scope="col">value</th></tr>'
     table = f"<table><caption>Measured</caption>{head}{rows}</table>" if rows else ""
+    return f"{table}{''.join(_histograms(features))}"
+
+
+def findings(drawn: str, files: Mapping[str, str]) -> str:
+    """What `figures` has drawn, with links to files: their addresses by what each is, in words."""
     links = "".join(
         f'<a href="{escape(address)}" download>{escape(name)}</a>'
         for name, address in files.items()
     )
     below = f"<h2>Files</h2><p>{links}</p>" if links else ""
-    return f'<div class="hp-findings">{table}{"".join(_histograms(features))}{below}</div>'
+    return f'<div class="hp-findings">{drawn}{below}</div>'
 
 
 def _figures(measured: Mapping[str, Any], calls: Mapping[str, Call]) -> Iterator[tuple[str, ...]]:

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import HTTPException
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from fastapi.routing import APIRoute
-from PIL import Image as PillowImage
 
-from agent.output.writer import GEOJSON_FILE, OVERLAY_FILE, RESULT_FILE, write_turn
+from agent.output.writer import (
+    GEOJSON_FILE,
+    OVERLAY_FILE,
+    RESULT_FILE,
+    write_overlay,
+    write_turn,
+)
 from agent.record.bundle import pack
+from agent.record.page import outcome_of
 from agent.record.trace import read_trace
 from agent.session import Outcome
-from models.backend import Array
 
 PREFIX = "histopilot"
-TILE = 512
-_QUALITY = 92
 _TABLE_FILE = "objects.csv"
 _BUNDLE_FILE = "trace.zip"
 _HEADERS = {
@@ -39,79 +44,92 @@ _HEADERS = {
 }
 
 
+@dataclass(frozen=True)
+class Offer:
+    """A file that is given out: it is there, or `make` writes it when it is first asked for."""
+
+    path: Path
+    make: Callable[[Path], None] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def file(self) -> Path:
+        """The file, whole.
+
+        Raises:
+            BadInput: as `make`.
+        """
+        with self._lock:
+            if self.make is not None and not self.path.exists():
+                aside = self.path.with_name(f".{self.path.name}")
+                self.make(aside)
+                aside.replace(self.path)
+        return self.path
+
+
 def asset(name: str) -> str:
     """The text of a file of `assets`."""
     return (resources.files("agent.demo") / "assets" / name).read_text("utf-8")
 
 
-def write_tiles(rgb: Array, folder: Path) -> tuple[list[Path], int]:
-    """Cut an image into a pyramid of JPEG tiles, `tile-LEVEL-COLUMN-ROW.jpg` of `TILE` px.
-
-    Level 0 is full resolution; each further one halves it, up to the one that is a single tile.
-
-    Returns:
-        The files, and the number of levels.
-    """
-    folder.mkdir()
-    written: list[Path] = []
-    picture, level = PillowImage.fromarray(rgb), 0
-    while True:
-        pixels = np.asarray(picture)
-        for y in range(0, picture.height, TILE):
-            for x in range(0, picture.width, TILE):
-                path = folder / f"tile-{level}-{x // TILE}-{y // TILE}.jpg"
-                # Not Pillow's crop: its size limit is off while another thread reads an image.
-                tile = PillowImage.fromarray(pixels[y : y + TILE, x : x + TILE])
-                tile.save(path, quality=_QUALITY, subsampling=0)
-                written.append(path)
-        if max(picture.size) <= TILE:
-            return written, level + 1
-        picture, level = picture.reduce(2), level + 1
-
-
 def write_results(
     outcome: Outcome, folder: Path, notes: tuple[str, ...]
-) -> tuple[dict[str, Path], list[dict[str, Any]]]:
-    """Write all files of a turn into `folder`.
+) -> tuple[dict[str, Offer], list[dict[str, Any]]]:
+    """Write into `folder` what of a turn the page shows; the rest when somebody wants it.
 
     Returns:
-        What each file is, in words, with its path; and the GeoJSON's features.
+        What each file is, in words, with the file; and the GeoJSON's features.
 
     Raises:
-        BadInput: as `write_turn` and `pack`.
+        BadInput: as `write_turn`.
     """
     folder.mkdir()
-    result = write_turn(outcome, folder, outcome.trace.name, notes)
-    features: list[dict[str, Any]] = json.loads((folder / GEOJSON_FILE).read_text("utf-8"))[
-        "features"
-    ]
-    _write_table(features, folder / _TABLE_FILE)
-    pack(read_trace(outcome.trace), folder / _BUNDLE_FILE)
-    named = {f"mask {mask['call']} (PNG)": mask["file"] for mask in result["masks"]}
+    answer, trace = outcome.answer, outcome.trace  # and not the outcome: it holds the pixels
+    result = write_turn(outcome, folder, trace.name, notes, overlay=False)
+    objects = folder / GEOJSON_FILE
+    features = _features(objects)
+
+    def draw(path: Path) -> None:
+        write_overlay(outcome_of(read_trace(trace), answer), path)
+
+    def tabulate(path: Path) -> None:
+        _write_table(_features(objects), path)
+
+    def bundle(path: Path) -> None:
+        pack(read_trace(trace), path)
+
+    named = {f"mask {mask['call']} (PNG)": Offer(folder / mask["file"]) for mask in result["masks"]}
     named |= {
-        "overlay (PNG)": OVERLAY_FILE,
-        "for QuPath (GeoJSON)": GEOJSON_FILE,
-        "objects (CSV)": _TABLE_FILE,
-        "result (JSON)": RESULT_FILE,
-        "trace (replays)": _BUNDLE_FILE,
+        "overlay (PNG)": Offer(folder / OVERLAY_FILE, draw),
+        "for QuPath (GeoJSON)": Offer(objects),
+        "objects (CSV)": Offer(folder / _TABLE_FILE, tabulate),
+        "result (JSON)": Offer(folder / RESULT_FILE),
+        "trace (replays)": Offer(folder / _BUNDLE_FILE, bundle),
     }
-    return {words: folder / name for words, name in named.items()}, features
+    return named, features
 
 
-def route(file_of: Callable[[str, str], Path | None]) -> APIRoute:
+def route(given: Callable[[str, str], Path | bytes | None]) -> APIRoute:
     """The route that serves the files of sessions.
 
     Args:
-        file_of: the file of a session's token and a name, None where there is none.
+        given: what belongs to a session's token and a name, None where there is nothing: a file,
+            or the bytes of a JPEG.
     """
 
-    def give(token: str, name: str) -> FileResponse:
-        path = file_of(token, name)
-        if path is None or not path.is_file():
+    def give(token: str, name: str) -> Response:
+        found = given(token, name)
+        if found is None:
             raise HTTPException(404)
-        return FileResponse(path, filename=path.name, headers=_HEADERS)
+        if isinstance(found, bytes):
+            return Response(found, media_type="image/jpeg", headers=_HEADERS)
+        return FileResponse(found, filename=found.name, headers=_HEADERS)
 
     return APIRoute(f"/{PREFIX}/{{token}}/{{name:path}}", give)
+
+
+def _features(path: Path) -> list[dict[str, Any]]:
+    features: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["features"]
+    return features
 
 
 def _write_table(features: list[dict[str, Any]], path: Path) -> None:

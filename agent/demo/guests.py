@@ -10,7 +10,6 @@ import gradio as gr
 
 from agent.demo.conversation import Conversation
 from agent.demo.desk import Desk
-from agent.demo.words import in_browser
 from tools.errors import BadInput
 
 
@@ -20,7 +19,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except BadInput as error:
-        raise gr.Error(html.escape(in_browser(str(error))), print_exception=False) from None
+        raise gr.Error(html.escape(str(error)), print_exception=False) from None
 
 
 def found(desk: Desk, token: str | None) -> Conversation:

@@ -99,10 +99,20 @@ class Rate:
     def __init__(self, most: int, seconds: float) -> None:
         self._most, self._seconds = most, seconds
         self._times: dict[str, deque[float]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def count(self, key: str) -> None:
         """Count one more.
+
+        Raises:
+            BadInput: as `check`.
+        """
+        with self._lock:
+            self.check(key)
+            self._times.setdefault(key, deque(maxlen=self._most)).append(time.monotonic())
+
+    def check(self, key: str) -> None:
+        """See that one more may come.
 
         Raises:
             BadInput: that is too many; it says when the next one may come.
@@ -111,8 +121,8 @@ class Rate:
             now = time.monotonic()
             for other in [k for k, times in self._times.items() if times[-1] < now - self._seconds]:
                 del self._times[other]
-            times = self._times.setdefault(key, deque(maxlen=self._most))
-            if len(times) == self._most and times[0] > now - self._seconds:
+            times = self._times.get(key, ())
+            if len(times) == self._most:
                 wait = times[0] + self._seconds - now
-                raise BadInput(f"That was too fast. Please try again in {wait:.0f} s.")
-            times.append(now)
+                if wait > 0:
+                    raise BadInput(f"That was too fast. Please try again in {wait:.0f} s.")

@@ -12,12 +12,11 @@ import gradio as gr
 from agent.demo.api import publish
 from agent.demo.conversation import Conversation
 from agent.demo.corrections import Correction
-from agent.demo.desk import Desk
+from agent.demo.desk import SAMPLES, Desk, Sample
 from agent.demo.files import asset
 from agent.demo.guests import found, told, user_of
 from agent.demo.regions import region_of
 from agent.demo.replay import replay_page
-from agent.demo.words import MPP_FIELD
 from agent.session import MAX_INSTRUCTION_CHARS
 from models.ontology import concepts
 
@@ -25,7 +24,7 @@ NOTICE = "For research. Not a medical device."
 KEPT_S = 600
 """How long an upload is kept. Gradio names it by its content, so two users may share one."""
 _DECODERS = 2
-_EMPTY = "Drop an H&E image below, or take the sample."
+_EMPTY = "Drop an H&E image below, or take a sample: then ask, in your own words."
 Page = tuple[Any, ...]
 
 
@@ -37,7 +36,7 @@ class _Parts:
     chat: Any
     words: Any
     stop: Any
-    sample: Any
+    samples: list[Any]
     mpp: Any
     upload: Any
     plan: Any
@@ -63,8 +62,8 @@ def build(desk: Desk) -> gr.Blocks:
         _talking(page, desk, parts)
         _opening(desk, parts)
         _pointing(desk, parts)
-        with gr.Tab("Replay"):
-            replay_page(desk, token)
+        with gr.Tab("Replay") as tab:
+            replay_page(desk, token, tab)
         publish(desk)
     everything: Iterable[Any] = page.blocks.values()
     for part in everything:
@@ -94,9 +93,9 @@ def _layout(token: gr.BrowserState) -> _Parts:
             upload = gr.File(label="Image: PNG, JPEG, TIFF, SVS …", height=130)
             with gr.Row():
                 mpp = gr.Number(
-                    label=f"{MPP_FIELD}, where the file does not say", placeholder="e.g. 0.25"
+                    label="µm per pixel, where the file does not say", placeholder="e.g. 0.25"
                 )
-                sample = gr.Button("Use the sample (skin)")
+                samples = [gr.Button(name, min_width=120) for name in SAMPLES]
         with gr.Column(scale=3, min_width=320):
             plan = gr.HTML(label="Plan")
             types = "".join(f"<option>{cell.name}</option>" for cell in concepts("cell"))
@@ -108,7 +107,7 @@ def _layout(token: gr.BrowserState) -> _Parts:
                 apply_default_css=False,
             )
             findings = gr.HTML(label="Findings", apply_default_css=False)
-    return _Parts(token, chat, words, stop, sample, mpp, upload, plan, viewer, findings)
+    return _Parts(token, chat, words, stop, samples, mpp, upload, plan, viewer, findings)
 
 
 def _talking(page: gr.Blocks, desk: Desk, parts: _Parts) -> None:
@@ -146,15 +145,18 @@ def _talking(page: gr.Blocks, desk: Desk, parts: _Parts) -> None:
 
 
 def _opening(desk: Desk, parts: _Parts) -> None:
-    def start(
-        file: str | None, size: float | None, earlier: str | None, request: gr.Request
+    def start(file: str, size: float | None, earlier: str | None, request: gr.Request) -> Page:
+        return begun(Path(file), size, earlier, request)
+
+    def start_sample(name: str, earlier: str | None, request: gr.Request) -> Page:
+        return begun(SAMPLES.get(name, SAMPLES["Skin"]), None, earlier, request)
+
+    def begun(
+        image: Path | Sample, size: float | None, earlier: str | None, request: gr.Request
     ) -> Page:
         with told():
-            opened = desk.open(Path(file) if file else None, size, earlier, user_of(request))
+            opened = desk.open(image, size, earlier, user_of(request))
         return opened.token, None, *_page(opened)
-
-    def start_sample(earlier: str | None, request: gr.Request) -> Page:
-        return start(None, None, earlier, request)
 
     event: dict[str, Any] = {
         "outputs": [parts.token, parts.upload, *parts.shown()],
@@ -164,7 +166,8 @@ def _opening(desk: Desk, parts: _Parts) -> None:
         "api_visibility": "undocumented",
     }
     parts.upload.upload(start, [parts.upload, parts.mpp, parts.token], **event)
-    parts.sample.click(start_sample, parts.token, **event)
+    for sample in parts.samples:
+        sample.click(start_sample, [sample, parts.token], **event)
 
 
 def _pointing(desk: Desk, parts: _Parts) -> None:
@@ -177,7 +180,7 @@ def _pointing(desk: Desk, parts: _Parts) -> None:
     def correct(key: str | None, said: gr.EventData) -> Page:
         talk = found(desk, key)
         with told():
-            fields = (getattr(said, name, None) for name in ("x", "y", "verdict", "type"))
+            fields = (getattr(said, name, None) for name in ("places", "verdict", "type"))
             desk.correct(talk, Correction.of(*fields))
         return _page(talk)
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from agent.output.geojson import Placement
+from agent.demo.picture import Picture, Region
 from agent.record.trace import Listener
 from agent.session import Kit, Outcome, Thread
-from models.backend import Image
 from tools.errors import BadInput
 from tools.image import MIN_SIDE
 
-Region = tuple[int, int, int, int]
-"""x, y, width, height in px of the whole image."""
 MAX_REGIONS = 8
 
 
@@ -34,18 +29,16 @@ def region_of(value: object) -> Region | None:
 
 
 class Regions:
-    """An image on the disk, and the threads about it and its parts.
+    """A picture, and the threads about it and its parts.
 
     Attributes:
         chosen: the part that is asked about, None for the whole.
     """
 
-    def __init__(self, folder: Path, kit: Kit, image: Image) -> None:
-        """Keep the pixels of `image` in `folder`, so that nothing of it stays in memory."""
+    def __init__(self, folder: Path, kit: Kit, picture: Picture) -> None:
+        """The threads write below `folder`."""
         self.chosen: Region | None = None
-        self._folder, self._kit = folder, kit
-        self._pixels, self._mpp, self._shape = folder / "image.npy", image.mpp, image.shape
-        np.save(self._pixels, image.rgb)
+        self._folder, self._kit, self._picture = folder, kit, picture
         self._threads: dict[Region | None, Thread] = {}
         self._begun: set[Thread] = set()
 
@@ -65,7 +58,7 @@ class Regions:
         if region is None:
             self.chosen = None
             return "Now about the whole image again."
-        height, width = self._shape
+        height, width = self._picture.shape
         x, y = (min(max(at, 0), size) for at, size in zip(region[:2], (width, height), strict=True))
         right, bottom = min(region[0] + region[2], width), min(region[1] + region[3], height)
         part = (x, y, right - x, bottom - y)
@@ -88,11 +81,8 @@ class Regions:
         if thread in self._begun:
             return thread.ask(words, None, listener)
         region = next(part for part, one in self._threads.items() if one is thread)
-        height, width = self._shape
-        x, y, wide, high = region or (0, 0, width, height)
-        whole = np.load(self._pixels, mmap_mode="r")
-        image = Image(np.ascontiguousarray(whole[y : y + high, x : x + wide]), self._mpp)
-        outcome = thread.ask(words, image, listener, Placement((x, y)))
+        image, place = self._picture.part(region)
+        outcome = thread.ask(words, image, listener, place)
         self._begun.add(thread)
         return outcome
 

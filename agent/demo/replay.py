@@ -15,9 +15,10 @@ from typing import Any
 
 import gradio as gr
 
-from agent.demo.desk import MAX_PIXELS, Desk
+from agent.demo.desk import Desk
 from agent.demo.files import asset
-from agent.demo.guests import found, told, user_of
+from agent.demo.guests import told, user_of
+from agent.demo.picture import MAX_PIXELS
 from agent.output.overlay import render
 from agent.output.writer import boxes_of, layers_of
 from agent.progress import call_in_words
@@ -36,34 +37,61 @@ _SIDE = 900
 _SHORT = 120
 
 
-def replay_page(desk: Desk, token: Any) -> None:
-    """Add the page to the one that is being built; `token` holds the conversation's."""
+def replay_page(desk: Desk, token: Any, tab: Any) -> None:
+    """Add the page to the one that is being built.
+
+    Args:
+        desk: whose conversations it shows.
+        token: holds the conversation's.
+        tab: the page's own, which is opened.
+    """
+
+    def offer(key: str | None) -> tuple[Any, Any]:
+        talk = desk.find(key)
+        said = [] if talk is None else list(talk.asked.values())
+        choices = [(f"{n + 1}. {words[:_SHORT]}", n) for n, words in enumerate(said)]
+        last = len(said) - 1 if said else None
+        return gr.update(choices=choices, value=last), gr.update(choices=choices, value=None)
 
     def show(
-        first: str | None, second: str | None, key: str | None, request: gr.Request
+        turn: object,
+        other: object,
+        first: str | None,
+        second: str | None,
+        key: str | None,
+        request: gr.Request,
     ) -> tuple[str, str]:
-        own = None if first else found(desk, key).trace
-        path = Path(first) if first else own
+        talk = desk.find(key)
+        asked = [] if talk is None else list(talk.asked)
+        path = _trace(turn, first, asked)
         if path is None:
             raise gr.Error("Ask something first, or open a trace.", print_exception=False)
         with told():
             desk.admit(user_of(request))
-            return replayed(path, Path(second) if second else None)
+            return replayed(path, _trace(other, second, asked))
 
-    gr.Markdown("Open the trace of a result (a .zip), or look at the last answer again.")
+    gr.Markdown("Step through an answer of this conversation, or put two side by side.")
     with gr.Row():
-        first = gr.File(label="Trace", file_types=[".zip"], height=110)
-        second = gr.File(label="Compare with", file_types=[".zip"], height=110)
-    button = gr.Button("Replay")
+        turns = [gr.Dropdown(label=label, choices=[]) for label in ("Answer", "Compare with")]
+    with gr.Accordion("Or open traces (trace.zip)", open=False), gr.Row():
+        files = [
+            gr.File(label=label, file_types=[".zip"], height=110)
+            for label in ("Trace", "Compare with this trace")
+        ]
+    button = gr.Button("Replay", variant="primary")
     steps = gr.HTML(label="Steps", js_on_load=asset("replay.js"), apply_default_css=False)
     differences = gr.HTML(label="Comparison", apply_default_css=False)
-    button.click(
-        show,
-        [first, second, token],
-        [steps, differences],
-        concurrency_id="open",
-        api_visibility="undocumented",
-    )
+    hidden: dict[str, Any] = {"api_visibility": "undocumented"}
+    tab.select(offer, token, turns, show_progress="hidden", **hidden)
+    shown = [steps, differences]
+    button.click(show, [*turns, *files, token], shown, concurrency_id="open", **hidden)
+
+
+def _trace(turn: object, file: str | None, asked: list[Path]) -> Path | None:
+    """The trace that is meant: an upload, or an own answer by its number."""
+    if file:
+        return Path(file)
+    return asked[turn] if type(turn) is int and 0 <= turn < len(asked) else None
 
 
 def replayed(path: Path, other: Path | None) -> tuple[str, str]:

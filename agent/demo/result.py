@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.demo.corrections import FILE, Correction, Found, corrected, keep
-from agent.demo.drawings import findings
-from agent.demo.files import write_results
+from agent.demo.drawings import figures, findings
+from agent.demo.files import Offer, write_results
 from agent.output.writer import GEOJSON_FILE, RESULT_FILE
 from agent.plan import Call
 from agent.record.trace import export
@@ -22,7 +22,6 @@ class Result:
 
     Attributes:
         calls: the plan's calls by reference.
-        files: by the name below the conversation's address.
         features: the name of the GeoJSON among them.
         noted: the corrections as `viewer.js` draws them: x, y in px of the whole image, verdict.
     """
@@ -39,14 +38,19 @@ class Result:
         self._answer, self._trace, self._folder = outcome.answer, outcome.trace, folder
         self._found = Found.of(outcome)
         self._name = secrets.token_hex(8)
-        self._named, self._features = write_results(outcome, folder, notes)
-        self.files = {f"{folder.name}/{path.name}": path for path in self._named.values()}
+        self._named, features = write_results(outcome, folder, notes)
+        self._figures = figures(self._answer, self.calls, features)
         self.features = f"{folder.name}/{GEOJSON_FILE}"
         self.noted: list[tuple[int, int, str]] = []
 
+    @property
+    def files(self) -> dict[str, Offer]:
+        """The files, by their names below the conversation's address."""
+        return {f"{self._folder.name}/{one.path.name}": one for one in self._named.values()}
+
     def findings(self, address: str) -> str:
         """The figures and links as HTML; `address` is the conversation's."""
-        return findings(self._answer, self.calls, self._features, self._links(address))
+        return findings(self._figures, self._links(address))
 
     def told(self, address: str) -> dict[str, Any]:
         """What `result.json` holds, with the addresses of all files by what they are."""
@@ -59,17 +63,14 @@ class Result:
         Raises:
             BadInput: it is of nothing that this turn found or could have found.
         """
-        line = corrected(self._found, correction)
-        path = self._folder / FILE
-        keep(line, self._folder)
+        lines = corrected(self._found, correction)
+        keep(lines, self._folder)
         if shared is not None:
             export(self._trace, shared / self._name, self._found.store)
-            keep(line, shared / self._name)
-        self._named["corrections (JSON lines)"] = path
-        self.files[f"{self._folder.name}/{FILE}"] = path
-        self.noted.append((*correction.place, correction.verdict))
+            keep(lines, shared / self._name)
+        self._named["corrections (JSON lines)"] = Offer(self._folder / FILE)
+        self.noted += [(*place, correction.verdict) for place in correction.places]
 
     def _links(self, address: str) -> dict[str, str]:
-        return {
-            what: f"{address}/{self._folder.name}/{path.name}" for what, path in self._named.items()
-        }
+        names = {what: one.path.name for what, one in self._named.items()}
+        return {what: f"{address}/{self._folder.name}/{name}" for what, name in names.items()}

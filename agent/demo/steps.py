@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -101,6 +102,15 @@ class Steps:
         lines = [f"{ref} {call_in_words(c.tool, c.args)}" for ref, c in self.calls.items()]
         step.body = "\n".join(lines)
         self.steps |= {ref: Step(line) for ref, line in zip(self.calls, lines, strict=True)}
+
+
+def as_text(message: dict[str, Any]) -> dict[str, Any]:
+    """A message that the chat shows as it is: it would take markup for markup."""
+    shown = {**message, "content": html.escape(message["content"])}
+    if "metadata" in message:
+        title = html.escape(message["metadata"]["title"])
+        shown["metadata"] = {**message["metadata"], "title": title}
+    return shown
 
 
 def _result(data: dict[str, Any]) -> str:

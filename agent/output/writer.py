@@ -73,21 +73,32 @@ def result_of(outcome: Outcome, trace: str, notes: tuple[str, ...] = ()) -> dict
     }
 
 
+def write_overlay(outcome: Outcome, path: Path) -> None:
+    """Draw what was found over the image, with the answer's text below."""
+    caption = outcome.answer["text"]
+    picture = render(outcome.image, layers_of(outcome), boxes_of(outcome), caption=caption)
+    picture.save(path, "PNG")
+
+
 def write_turn(
-    outcome: Outcome, folder: Path, trace: str, notes: tuple[str, ...] = ()
+    outcome: Outcome,
+    folder: Path,
+    trace: str,
+    notes: tuple[str, ...] = (),
+    *,
+    overlay: bool = True,
 ) -> dict[str, Any]:
     """Write everything of a turn but the trace into `folder`; gives what `result.json` holds.
 
     Everything is written aside and moved into place, `result.json` last: its presence says that
     the rest is there, and a link in the folder is replaced, not followed. The files of an earlier
-    result are removed first.
+    result are removed first. Without `overlay` there is none of it.
 
     Raises:
         BadInput: the folder can't be written to, or a mask has more instances than 16 bits.
     """
     result = result_of(outcome, trace, notes)
     layers, boxes = layers_of(outcome), boxes_of(outcome)
-    picture = render(outcome.image, layers, boxes, caption=result["text"])
     features = feature_collection(
         layers, boxes, outcome.image.mpp, outcome.image.digest, outcome.place
     )
@@ -96,7 +107,8 @@ def write_turn(
             aside = Path(scratch)
             for mask, layer in zip(result["masks"], layers, strict=True):
                 write_mask(aside / mask["file"], layer)
-            picture.save(aside / OVERLAY_FILE)
+            if overlay:
+                write_overlay(outcome, aside / OVERLAY_FILE)
             (aside / GEOJSON_FILE).write_text(json.dumps(features), encoding="utf-8")
             text = json.dumps(result, indent=2, ensure_ascii=False)
             (aside / RESULT_FILE).write_text(text, encoding="utf-8")

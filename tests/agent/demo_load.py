@@ -50,7 +50,7 @@ def server(address: Any) -> None:
     """Serve the demo without limits for one address; tells its URL."""
     free = (10**9, 1.0)
     desk = Desk(quick_kit(LocalRuntime()), opened=free, asked=free)
-    _, url = serve(desk, "127.0.0.1", None, prevent_thread_lock=True, quiet=True)
+    _, url = serve(desk, ("127.0.0.1", None), quiet=True)
     address.put(url)
     threading.Event().wait()
 

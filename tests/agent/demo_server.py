@@ -59,7 +59,7 @@ def serving(corrections: Path | None = None, **options) -> Iterator[Served]:
     many = (1000, 1.0)
     kit = quick_kit(runtime)
     desk = Desk(kit, opened=many, asked=many, corrections=corrections)
-    page, url = serve(desk, "127.0.0.1", None, prevent_thread_lock=True, quiet=True, **options)
+    page, url = serve(desk, ("127.0.0.1", None), quiet=True, **options)
     yield Served(url, desk, runtime.gate)
     runtime.gate.set()
     page.close()

@@ -1,6 +1,7 @@
 """The demo's rooms behind the page: conversations, files, what a client that lies can reach."""
 
 import html
+import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image as Pillow
 
-from agent.demo.app import account
+from agent.demo.app import account_of
 from agent.demo.conversation import AFTER_INSTANCES, AFTER_REGION, NO, YES
-from agent.demo.desk import IDLE_S, QUESTIONS, SAMPLE_QUESTIONS, Desk
-from agent.demo.drawings import findings, plan_graph
-from agent.demo.files import TILE, write_tiles
+from agent.demo.desk import IDLE_S, QUESTIONS, SAMPLES, Desk
+from agent.demo.drawings import figures, findings, plan_graph
+from agent.demo.picture import TILE, levels_of, picture_of, tile_of
 from agent.demo.steps import Steps
 from tests.agent.demo_server import Served, serving, turn, waited
 from tools.arrays import MemoryStore
@@ -28,7 +29,7 @@ from tools.execute import CallRequest, ImageHandle
 @pytest.mark.parametrize("upload", [True, False])
 def test_every_suggestion_is_answered_with_a_measurement(rules_kit, skin_file, upload) -> None:
     desk = Desk(rules_kit)
-    for first in QUESTIONS if upload else SAMPLE_QUESTIONS[:2]:
+    for first in QUESTIONS if upload else SAMPLES["Skin"].questions[:2]:
         talk = desk.open(skin_file, 0.499, None)
         said = turn(talk, first)
         assert said[1]["metadata"]["title"] == "Completed", (first, said[-1]["content"])
@@ -53,7 +54,7 @@ def test_a_reload_in_the_middle_sees_the_same_and_steps_are_timed(desk, skin_fil
     assert all(step["status"] == "done" and step["duration"] >= 0 for step in steps)
     assert plan.count('class="done"') == 3
     assert "Measured" in found
-    assert talk.files[viewer["features"]].is_file()
+    assert talk.file(viewer["features"]).is_file()
 
 
 def test_a_guard_question_is_asked_and_both_answers_count(desk, tmp_path) -> None:
@@ -67,13 +68,20 @@ def test_a_guard_question_is_asked_and_both_answers_count(desk, tmp_path) -> Non
     assert "found" in turn(talk, "yes.")[-1]["content"]
 
 
-def test_an_idle_conversation_is_deleted_and_another_image_replaces_one(desk, skin_file) -> None:
+def test_an_idle_conversation_is_deleted_and_another_image_replaces_one(
+    desk, skin_file, monkeypatch
+) -> None:
     first = desk.open(skin_file, None, None)
     second = desk.open(skin_file, None, first.token)
     assert desk.find(first.token) is None
     second.used -= IDLE_S + 1
     third = desk.open(skin_file, None, None)
     assert (desk.find(second.token), desk.find(third.token)) == (None, third)
+    monkeypatch.setattr("agent.demo.desk.MAX_OPEN", 2)
+    fourth = desk.open(skin_file, None, None)
+    assert desk.find(third.token) is third
+    fifth = desk.open(skin_file, None, None)
+    assert (desk.find(fourth.token), desk.find(fifth.token)) == (None, fifth)
     waited(lambda: not first.folder.exists() and not second.folder.exists())
 
 
@@ -88,17 +96,22 @@ def test_a_fault_inside_ends_the_turn_without_its_details(desk, skin_file, monke
     assert not talk.running
 
 
-def test_tiles_hold_the_image_at_full_resolution(tmp_path, monkeypatch) -> None:
-    """Pillow's size limit is not asked: another thread that reads an image has it switched off."""
+def test_tiles_hold_the_image_at_full_resolution(tmp_path) -> None:
     rgb = np.zeros((TILE + 10, TILE * 2 + 1, 3), np.uint8)
     rgb[:, TILE:] = (200, 30, 90)
-    with monkeypatch.context() as patch:
-        patch.delattr("PIL.Image._decompression_bomb_check")
-        paths, levels = write_tiles(rgb, tmp_path / "tiles")
-    assert levels == 3
-    names = {path.name: path for path in paths}
-    assert len(names) == 6 + 2 + 1
-    edge = np.asarray(Pillow.open(names["tile-0-2-1.jpg"]))
+    Pillow.fromarray(rgb).save(tmp_path / "image.png")
+    picture = picture_of(tmp_path / "image.png", None, tmp_path)
+    assert levels_of(picture) == 3
+    sizes = {
+        (level, column, row): Pillow.open(io.BytesIO(tile)).size
+        for level in range(4)
+        for column in range(4)
+        for row in range(3)
+        if (tile := tile_of(picture, level, column, row))
+    }
+    assert len(sizes) == 6 + 2 + 1
+    assert sizes[2, 0, 0] == (257, 131)
+    edge = np.asarray(Pillow.open(io.BytesIO(tile_of(picture, 0, 2, 1))))
     assert edge.shape == (10, 1, 3)
     assert np.abs(edge.astype(int) - (200, 30, 90)).max() < 8
 
@@ -110,9 +123,8 @@ def test_words_from_outside_are_text_in_the_drawings() -> None:
     call = {"tool": "segment", "args": {"target": evil, "within": None, "outside": None}}
     data = {"plan": {"calls": [call], "first": 1}, "error": None}
     steps.take("plan.end", data, {"seconds": 0.1})
-    drawn = plan_graph(steps) + findings(
-        {"measurements": {"$1": {evil: 1}}}, steps.calls, [], {evil: f'x" onclick="{evil}'}
-    )
+    drawn = figures({"measurements": {"$1": {evil: 1}}}, steps.calls, [])
+    drawn = plan_graph(steps) + findings(drawn, {evil: f'x" onclick="{evil}'})
     assert "<script>" not in drawn
     assert 'x" onclick' not in drawn
     assert html.escape(evil) in drawn
@@ -223,9 +235,9 @@ def test_the_page_names_its_own_field_and_no_option(demo: Served, skin_file, tmp
     Pillow.open(skin_file).save(bare)
     talk = demo.desk.open(bare, None, None)
     text = turn(talk, "count the nuclei")[-1]["content"]
-    assert "fill in “µm per pixel”" in text
+    assert "give the µm per pixel" in text
     client = Client(demo.url, verbose=False)
-    with pytest.raises(AppError, match="µm per pixel: 99 is not a pixel size") as told:
+    with pytest.raises(AppError, match="99 µm per pixel is not a pixel size") as told:
         client.predict(handle_file(bare), 99, None, api_name="/start")
     assert "--" not in str(told.value) + text
 
@@ -263,7 +275,7 @@ def test_a_file_that_is_no_image_is_told(demo: Served, tmp_path) -> None:
 def test_other_sites_may_not_read_and_strangers_log_in_first(tmp_path) -> None:
     secret = tmp_path / "password"
     secret.write_text("correct horse\n")
-    with serving(auth=account(f"ada:{secret}")) as served:
+    with serving(account=account_of(f"ada:{secret}")) as served:
         assert httpx.get(f"{served.url}config").status_code == 401
         login = {"username": "ada", "password": "correct horse"}
         elsewhere = {"Origin": "https://elsewhere.example"}
@@ -297,4 +309,4 @@ def test_stopping_kills_the_ray_worker_and_a_new_one_takes_its_place(sample, ray
 def test_an_account_that_can_not_be_one_is_refused(tmp_path, auth) -> None:
     (tmp_path / "empty").write_text(" \n")
     with pytest.raises(BadInput, match="--auth"):
-        account(auth.replace("EMPTY", str(tmp_path / "empty")))
+        account_of(auth.replace("EMPTY", str(tmp_path / "empty")))

@@ -4,6 +4,7 @@ import base64
 import gzip
 import sys
 import zipfile
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -56,44 +57,62 @@ def test_a_program_gets_no_url_fetched_and_no_path_read(demo: Served, skin_file)
         client.predict(handle_file(skin_file), 5, None, api_name="/ask_image")
 
 
-def test_without_its_package_the_mcp_server_says_what_is_missing(monkeypatch, tmp_path) -> None:
+def test_without_its_package_the_mcp_server_says_what_is_missing(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "mcp.server.lowlevel", None)
     with pytest.raises(BadInput, match=r"pip install \"histopilot\[mcp\]\""):
         launch(("127.0.0.1", 0), pytest.fail, mcp=True)
-    monkeypatch.setattr("agent.demo.app.check_mcp", lambda: None)
-    secret = tmp_path / "password"
-    secret.write_text("x")
-    with pytest.raises(BadInput, match="--mcp has no login"):
-        launch(("127.0.0.1", 0), pytest.fail, mcp=True, auth=f"ada:{secret}")
 
 
-def test_another_agent_uses_it_over_mcp(skin_file) -> None:
-    pytest.importorskip("mcp.server.lowlevel", reason="the mcp extra is not installed")
+def over_mcp(url: str, picture: Path, **headers: str) -> tuple[list[str], str, str]:
+    """The names of the tools, what is said to a URL, and an answer."""
     import anyio
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
-    picture = base64.b64encode(skin_file.read_bytes()).decode()
+    data = base64.b64encode(picture.read_bytes()).decode()
 
-    async def told(url: str) -> tuple[list[str], str, str]:
+    async def told() -> tuple[list[str], str, str]:
         async with (
-            streamablehttp_client(f"{url}gradio_api/mcp/") as (read, write, _),
+            streamablehttp_client(f"{url}gradio_api/mcp/", headers) as (read, write, _),
             ClientSession(read, write) as session,
         ):
             await session.initialize()
             tools = await session.list_tools()
             about = {"instruction": "outline the tissue", "image": "http://127.0.0.1:1/x.png"}
             refused = await session.call_tool("ask_image", about)
-            about["image"] = f"data:image/png;base64,{picture}"
+            about["image"] = f"data:image/png;base64,{data}"
             answer = await session.call_tool("ask_image", about)
             names = [tool.name for tool in tools.tools]
             return names, refused.content[0].text, answer.content[0].text
 
-    with serving(mcp_server=True) as served:
-        names, refused, answer = anyio.run(told, served.url)
+    return anyio.run(told)
+
+
+def test_another_agent_uses_it_over_mcp(skin_file) -> None:
+    pytest.importorskip("mcp.server.lowlevel", reason="the mcp extra is not installed")
+    with serving(mcp=True) as served:
+        names, refused, answer = over_mcp(served.url, skin_file)
     assert sorted(names) == ["ask_image", "ask_on"]
     assert "Only uploaded files are read" in refused
     assert "The tissue covers" in answer
+
+
+def test_another_agent_logs_in_first_where_people_do(skin_file) -> None:
+    pytest.importorskip("mcp.server.lowlevel", reason="the mcp extra is not installed")
+    with serving(mcp=True, account=("ada", "correct: horse")) as served:
+        basic = httpx.BasicAuth("ada", "correct: horse")
+        sign = next(basic.auth_flow(httpx.Request("GET", served.url))).headers["authorization"]
+        assert "The tissue covers" in over_mcp(served.url, skin_file, Authorization=sign)[2]
+        wrong = ("Basic YWRhOm5v", "Basic \xe9", "Basic", "Bearer x", "")
+        for path in ("mcp", "mcp/", "mcp/schema", "mcp/sse", "%6dcp/", "mcp/messages/"):
+            for said in wrong[: 1 if path != "mcp" else None]:
+                headers = {"Authorization": said.encode("latin-1")}
+                asked = httpx.post(f"{served.url}gradio_api/{path}", headers=headers)
+                assert asked.status_code == 401, (path, said)
+        tried = [httpx.get(f"{served.url}gradio_api/mcp").status_code for _ in range(20)]
+        assert tried[-1] == 429
+        right = httpx.get(f"{served.url}gradio_api/mcp/schema", headers={"Authorization": sign})
+        assert right.status_code == 429, "else a password could be guessed on"
 
 
 @pytest.fixture
@@ -102,7 +121,7 @@ def bundle(desk, skin_file):
     talk = desk.open(skin_file, 0.499)
     turn(talk, "count the nuclei inside the epidermis")
     name = next(name for name in talk.files if name.endswith("trace.zip"))
-    return talk.files[name]
+    return talk.file(name)
 
 
 def test_a_bundle_is_stepped_through_and_compared(desk, skin_file, bundle) -> None:
@@ -113,9 +132,10 @@ def test_a_bundle_is_stepped_through_and_compared(desk, skin_file, bundle) -> No
     assert "call.end $3 count_nuclei within $2" in steps
     talk = desk.open(skin_file, 0.499)
     turn(talk, "count the nuclei inside the epidermis")
-    assert "The two runs are identical" in replayed(bundle, talk.trace)[1]
+    (trace,) = talk.asked
+    assert "The two runs are identical" in replayed(bundle, trace)[1]
     turn(talk, "count the nuclei")
-    _, differs = replayed(talk.trace, bundle)
+    _, differs = replayed(list(talk.asked)[1], bundle)
     assert "The two runs are different" in differs
     assert "differs" in differs
 
@@ -123,7 +143,8 @@ def test_a_bundle_is_stepped_through_and_compared(desk, skin_file, bundle) -> No
 def test_markup_in_a_trace_stays_text(desk, skin_file) -> None:
     talk = desk.open(skin_file)
     turn(talk, "outline the tissue <script>alert(1)</script>")
-    steps, differences = replayed(talk.trace, talk.trace)
+    (trace,) = talk.asked
+    steps, differences = replayed(trace, trace)
     assert "<script>" not in steps + differences
     assert "&lt;script&gt;" in steps
 
@@ -159,8 +180,8 @@ def test_a_bundle_that_is_none_or_a_bomb_is_refused(bundle, tmp_path, monkeypatc
 def test_an_upload_is_replayed_on_the_page(demo: Served, bundle) -> None:
     client = Client(demo.url, verbose=False)
     file = handle_file(bundle)
-    steps, differences = client.predict(file, file, None, api_name="/show")
+    steps, differences = client.predict(None, None, file, file, None, api_name="/show")
     assert "count_nuclei within $2" in steps
     assert "The two runs are identical" in differences
-    with pytest.raises(AppError, match="Upload an image"):
-        client.predict(None, None, None, api_name="/show")
+    with pytest.raises(AppError, match="Ask something first"):
+        client.predict(None, None, None, None, None, api_name="/show")

@@ -1,9 +1,12 @@
 """The demo: questions about a part of the image, and corrections that become training data."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image as Pillow
 
 from agent.demo.corrections import Correction
 from agent.demo.desk import Desk
@@ -16,7 +19,7 @@ REGION = (150, 100, 200, 180)
 
 
 def objects(talk) -> list[dict]:
-    return json.loads(talk.files[talk.shown()[2]["features"]].read_text("utf-8"))["features"]
+    return json.loads(talk.file(talk.shown()[2]["features"]).read_text("utf-8"))["features"]
 
 
 def centres(features: list[dict]) -> np.ndarray:
@@ -70,12 +73,54 @@ def test_a_region_is_cut_to_the_image_and_must_be_one(desk, skin_file, monkeypat
         talk.restrict((90, 90, 100, 100))
 
 
+@pytest.fixture
+def slide(tmp_path, sample, monkeypatch):
+    """The sample as a slide of three levels, too large to be read whole."""
+    monkeypatch.setattr("agent.demo.picture.MAX_PIXELS", 1000 * 1000)
+    monkeypatch.setattr("agent.demo.conversation.MAX_PIXELS", 1000 * 1000)
+    path = tmp_path / "slide.tif"
+    tiles = {"photometric": "rgb", "tile": (64, 64), "compression": "deflate", "metadata": None}
+    with tifffile.TiffWriter(path) as writer:
+        for level in range(3):
+            size = {"resolution": (1e4 / 0.499, 1e4 / 0.499), "resolutionunit": "CENTIMETER"}
+            pixels = np.asarray(Pillow.fromarray(sample.rgb).reduce(2**level))
+            writer.write(pixels, subfiletype=int(level > 0), **tiles, **(size if not level else {}))
+    return path
+
+
+def test_a_slide_is_seen_whole_and_asked_about_in_parts(desk, slide, sample) -> None:
+    talk = desk.open(slide)
+    assert "drag a region" in talk.shown()[0][-1]["content"]
+    slide.unlink()  # as an upload is
+    told = talk.shown()[2]
+    assert (told["width"], told["height"], told["levels"]) == (1200, 1200, 3)
+    assert told["mpp"] == pytest.approx(0.499, rel=1e-3)
+    for level, column, row in ((0, 1, 1), (0, 2, 2), (1, 1, 0), (2, 0, 0)):
+        seen = np.asarray(Pillow.open(io.BytesIO(talk.file(f"tile-{level}-{column}-{row}.jpg"))))
+        reduced = np.asarray(Pillow.fromarray(sample.rgb).reduce(2**level))
+        y, x = row * 512, column * 512
+        expected = reduced[y : y + 512, x : x + 512]
+        assert seen.shape == expected.shape
+        assert np.abs(seen.astype(int) - expected).mean() < 4
+    assert talk.file("tile-0-3-0.jpg") is talk.file("tile-3-0-0.jpg") is None
+    turn(talk, "outline the tissue")
+    x, y = centres(objects(talk))[0]
+    assert 400 < x < 800, "what was found at a lower level lies on the whole slide"
+    talk.restrict((400, 500, 300, 300))
+    turn(talk, "count the nuclei")
+    inside = centres(objects(talk))
+    assert ((inside >= (400, 500)) & (inside <= (700, 800))).all()
+    assert talk._result._found.mpp == pytest.approx(0.499, rel=1e-3)
+    x, y = inside[0].astype(int).tolist()
+    talk.correct(Correction.of([(x, y)], "wrong", ""), None)
+
+
 def test_corrections_come_back_as_training_data(fast_kit, skin_file, skin, tmp_path) -> None:
     shared = tmp_path / "corrections"
     desk = Desk(fast_kit, corrections=shared)
     talk = desk.open(skin_file, 0.499)
     with pytest.raises(BadInput, match="nothing to correct"):
-        talk.correct(Correction.of(5, 5, "wrong", ""), shared)
+        talk.correct(Correction.of([(5, 5)], "wrong", ""), shared)
     x, y, width, height = REGION
     talk.restrict(REGION)
     turn(talk, "count the nuclei")
@@ -89,35 +134,36 @@ def test_corrections_come_back_as_training_data(fast_kit, skin_file, skin, tmp_p
 
     row, column = np.argwhere(labels == 0)[0]
     empty = (int(column) + x, int(row) + y)
-    desk.correct(talk, Correction.of(*pixel(3), "right type", "lymphocytes"))
-    desk.correct(talk, Correction.of(*pixel(3), "right type", "TIL"))
-    desk.correct(talk, Correction.of(*pixel(5), "wrong", "whatever"))
-    desk.correct(talk, Correction.of(*empty, "missed", "plasma cell"))
+    desk.correct(talk, Correction.of([pixel(3)], "right type", "lymphocytes"))
+    desk.correct(talk, Correction.of([pixel(3)], "right type", "TIL"))
+    desk.correct(talk, Correction.of([pixel(5), pixel(7), pixel(8)], "wrong", "whatever"))
+    desk.correct(talk, Correction.of([empty], "missed", "plasma cell"))
     for place, verdict, kind, why in (
         (empty, "wrong", "nucleus", "No nucleus was found there"),
         (pixel(3), "missed", "nucleus", "A nucleus was found there"),
         (pixel(3), "right type", "<b>", "no type of cell"),
         ((2, 2), "missed", "nucleus", "nothing to correct"),
+        ((2, 2.5), "missed", "nucleus", "x and y in px"),
+        ("55", "missed", "nucleus", "x and y in px"),
         (pixel(3), "perhaps", "nucleus", "nothing to correct"),
     ):
         with pytest.raises(BadInput, match=why):
-            desk.correct(talk, Correction.of(*place, verdict, kind))
-    assert [note[2] for note in talk.shown()[2]["noted"]] == [
-        "right type",
-        "right type",
-        "wrong",
-        "missed",
-    ]
+            desk.correct(talk, Correction.of([place], verdict, kind))
+    said = [note[2] for note in talk.shown()[2]["noted"]]
+    assert said == ["right type"] * 2 + ["wrong"] * 3 + ["missed"]
     assert "corrections.jsonl" in talk.shown()[3]
 
     (read,) = read_corrected(shared)
     assert np.array_equal(read.rgb, skin.rgb[y : y + height, x : x + width])
     assert (read.mpp, read.digest) == (0.499, found.image)
     assert read.types == {3: "tumor infiltrating lymphocyte"}
-    assert not (read.labels == 5).any()
-    kept = labels != 5
+    gone = np.isin(labels, (5, 7, 8))
+    assert gone.any()
+    assert not read.labels[gone].any()
+    kept = ~gone
     assert np.array_equal(read.labels[kept], labels[kept])
-    assert labels[tuple(np.round(read.wrong[0]).astype(int)[::-1])] == 5
+    centres = np.round(read.wrong).astype(int)
+    assert labels[centres[:, 1], centres[:, 0]].tolist() == [5, 7, 8]
     assert (read.missed.tolist(), read.missed_types) == ([[column, row]], ("plasma cell",))
     desk.close()
 
@@ -126,7 +172,7 @@ def test_corrections_are_kept_nowhere_unless_told_to(desk, skin_file) -> None:
     talk = desk.open(skin_file, 0.499)
     turn(talk, "count the nuclei")
     x, y = centres(objects(talk))[0].astype(int).tolist()
-    talk.correct(Correction.of(x, y, "wrong", ""), None)
+    talk.correct(Correction.of([(x, y)], "wrong", ""), None)
     assert not desk.collects
     files = {path.parent for path in talk.folder.rglob("corrections.jsonl")}
     assert len(files) == 1

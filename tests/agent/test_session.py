@@ -74,7 +74,10 @@ def test_without_a_pixel_size_there_is_no_density_and_it_is_said_why(tmp_path, s
     thread = Thread(tmp_path, kit([{"tool": "count_nuclei", "args": {}}]), keep=False)
     answer = thread.ask("count the nuclei", Image(skin.rgb, None)).answer
     assert answer["measurements"]["$1"].get("density_per_mm2") is None
-    assert "no density: the pixel size of this image is not known; give --mpp" in answer["text"]
+    assert (
+        "no density: the pixel size of this image is not known; give the µm per pixel"
+        in answer["text"]
+    )
 
 
 def test_a_follow_up_refers_to_what_was_found(tmp_path, sample) -> None:

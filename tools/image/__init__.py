@@ -5,6 +5,6 @@ tifffile, whole slides (SVS, NDPI, MRXS, ...) through OpenSlide. Only pixels and
 leave this package: labels, dates, names and every other piece of metadata stay in the file.
 """
 
-from tools.image.reader import MAX_PIXELS, MIN_SIDE, LoadedImage, MppSource, read_image
+from tools.image.reader import MAX_PIXELS, MIN_SIDE, LoadedImage, MppSource, pyramid_of, read_image
 
-__all__ = ["MAX_PIXELS", "MIN_SIDE", "LoadedImage", "MppSource", "read_image"]
+__all__ = ["MAX_PIXELS", "MIN_SIDE", "LoadedImage", "MppSource", "pyramid_of", "read_image"]

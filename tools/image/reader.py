@@ -18,11 +18,11 @@ from models.backend import Image
 from tools.errors import BadInput
 from tools.image.raster import read_raster
 from tools.image.resolution import ANISOTROPY
-from tools.image.slide import read_slide
-from tools.image.tiff import is_tiff, read_tiff
+from tools.image.slide import read_slide, slide_levels
+from tools.image.tiff import is_tiff, read_tiff, tiff_levels
 from tools.image.window import MAX_PIXELS, MIN_SIDE, Decoded, Request
 
-__all__ = ["MAX_PIXELS", "MIN_SIDE", "LoadedImage", "MppSource", "read_image"]
+__all__ = ["MAX_PIXELS", "MIN_SIDE", "LoadedImage", "MppSource", "pyramid_of", "read_image"]
 
 MppSource = Literal["argument", "file", "unknown"]
 MPP_RANGE = (0.05, 20.0)
@@ -105,22 +105,39 @@ def read_image(
     )
 
 
+def pyramid_of(path: Path) -> list[tuple[int, int]]:
+    """The levels of which `read_image` can read a region without reading all of them.
+
+    Returns:
+        (width, height) in px of each, full resolution first; none where the file is no slide or
+        TIFF, or is damaged: `read_image` says in which way.
+    """
+    try:
+        with _quiet():
+            return slide_levels(path) or (tiff_levels(path) if _holds_tiff(path) else [])
+    except Exception:  # noqa: BLE001 - the decoders raise a dozen types on damaged files
+        return []
+
+
+def _holds_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_tiff(file.read(4))
+
+
 def _decode(path: Path, request: Request) -> Decoded:
     """Try the readers in turn; turn whatever a decoder raises on a damaged file into one line."""
     try:
         with _quiet():
             decoded = read_slide(path, request)
             if decoded is None:
-                with path.open("rb") as file:
-                    head = file.read(4)
-                decoded = read_tiff(path, request) if is_tiff(head) else read_raster(path, request)
+                decoded = (read_tiff if _holds_tiff(path) else read_raster)(path, request)
     except BadInput as error:
         raise BadInput(f"{_name(path)}: {error}") from None
     except PermissionError:
         raise BadInput(f"{_name(path)}: no permission to read this file") from None
     except MemoryError:
         raise BadInput(
-            f"{_name(path)}: too large for this machine's memory: use --region x,y,width,height"
+            f"{_name(path)}: too large for this machine's memory: take a region of it"
         ) from None
     except Exception as error:
         # Pillow, tifffile, OpenSlide and the codecs raise a dozen types on damaged files. Their
@@ -156,7 +173,7 @@ def _check_mpp(mpp: float | None) -> None:
     low, high = MPP_RANGE
     if mpp is not None and not (math.isfinite(mpp) and low <= mpp <= high):
         raise BadInput(
-            f"--mpp {mpp:g} is not a pixel size of microscopy: give µm per pixel, {low} to {high} "
+            f"{mpp:g} µm per pixel is not a pixel size of microscopy: give {low} to {high} "
             "(0.25 for a 40x scan, 0.5 for 20x)"
         )
 
@@ -185,7 +202,7 @@ def _square(path: Path, x: float, y: float) -> float:
     if abs(x - y) > ANISOTROPY * min(x, y):
         raise BadInput(
             f"{_name(path)}: pixels of {x:.4g} x {y:.4g} µm are not square: resample the image, or "
-            "give --mpp to measure as if they were"
+            "give the µm per pixel to measure as if they were"
         )
     return (x + y) / 2
 

@@ -27,6 +27,27 @@ def read_slide(path: Path, request: Request) -> Decoded | None:
         BadInput: from the checks.
         openslide.OpenSlideError: the file is damaged.
     """
+    slide = _opened(path)
+    if slide is None:
+        return None
+    with slide:
+        vendor = slide.properties[openslide.PROPERTY_NAME_VENDOR]
+        window, _ = window_of(request, list(slide.level_dimensions))
+        downsample = float(slide.level_downsamples[request.level])
+        rgb = _read(slide, request, window, downsample)
+        return Decoded(rgb, f"{vendor} slide", _mpp(slide), downsample)
+
+
+def slide_levels(path: Path) -> list[tuple[int, int]]:
+    """(width, height) in px of each level, full resolution first; none where it is no slide."""
+    slide = _opened(path)
+    if slide is None:
+        return []
+    with slide:
+        return list(slide.level_dimensions)
+
+
+def _opened(path: Path) -> openslide.OpenSlide | None:
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor is None:
         return None
@@ -36,13 +57,10 @@ def read_slide(path: Path, request: Request) -> Decoded | None:
         if vendor == _PLAIN_TIFF:
             return None
         raise
-    with slide:
-        if vendor == _PLAIN_TIFF and slide.level_count == 1:
-            return None
-        window, _ = window_of(request, list(slide.level_dimensions))
-        downsample = float(slide.level_downsamples[request.level])
-        rgb = _read(slide, request, window, downsample)
-        return Decoded(rgb, f"{vendor} slide", _mpp(slide), downsample)
+    if vendor == _PLAIN_TIFF and slide.level_count == 1:
+        slide.close()
+        return None
+    return slide
 
 
 def _read(

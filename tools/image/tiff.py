@@ -60,6 +60,18 @@ def read_tiff(path: Path, request: Request) -> Decoded:
     return Decoded(rgb, kind, mpp, downsample, notes + pixel_notes)
 
 
+def tiff_levels(path: Path) -> list[tuple[int, int]]:
+    """(width, height) in px of each level, full resolution first; none where it lies on its side.
+
+    Then a region could be read from the whole level alone.
+    """
+    with tifffile.TiffFile(path) as file:
+        levels = file.series[0].levels
+        if _orientation(levels[0].keyframe) != 1:
+            return []
+        return [(level.keyframe.imagewidth, level.keyframe.imagelength) for level in levels]
+
+
 def _orientation(page: Any) -> int:
     tag = page.tags.get("Orientation")
     value = int(tag.value) if tag is not None else 1

@@ -41,7 +41,7 @@ def read_page(page: Any, window: Window, request: Request) -> Array:
     samples = int(frame.samplesperpixel)
     limit = request.max_pixels * BYTES_PER_PIXEL
     if window.width * window.height * samples * frame.dtype.itemsize > limit:
-        raise BadInput("the TIFF's samples are too wide to be read at once: use a smaller --region")
+        raise BadInput("the TIFF's samples are too wide to be read at once: take a smaller region")
     if page.is_memmappable:
         return _mapped(page, window)
     length, width = _segment_size(frame)

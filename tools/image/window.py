@@ -120,13 +120,13 @@ def check_size(width: int, height: int, request: Request, *, pyramid: bool) -> N
     """Refuse to decode more than `request.max_pixels` px.
 
     Raises:
-        BadInput: with the size, and with the options that make it smaller.
+        BadInput: with the size, and with what makes it smaller.
     """
     if width * height > request.max_pixels:
-        remedy = "use --region x,y,width,height" + (" or a higher --level" if pyramid else "")
+        remedy = "take a region of it" + (", a higher level" if pyramid else "")
         raise BadInput(
             f"{width} x {height} px is more than the {request.max_pixels:,} px that are read "
-            f"at once: {remedy}"
+            f"at once: {remedy} or a smaller image"
         )
 
 

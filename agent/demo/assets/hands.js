@@ -1,12 +1,14 @@
-// Pointers, keys and buttons: panning and zooming, choosing a region, correcting an object.
+// Pointers, keys and buttons: panning and zooming, choosing a region, correcting what was found.
 const CLICK_PX = 4; // what a hand moves while it clicks
 const correction = find(".hp-correct");
-const framing = find("[data-do=region]");
+const modes = [...element.querySelectorAll("[aria-pressed]")];
 const pointers = new Map(); // id -> [x, y]
 let pressed = null; // where the one pointer went down, null once it has moved
+let drawing = ""; // what the pointer draws: "region", "lasso" or nothing
 let corner = null; // px of the image where the region that is being drawn began
-let place = null; // px of the image that the correction is of
+let places = []; // px of the image that the correction is of, one for each nucleus
 
+const mode = () => modes.find((one) => one.getAttribute("aria-pressed") === "true")?.dataset.do || "";
 const onImage = ([x, y]) => [left + x / zoom, top + y / zoom];
 
 canvas.onpointerdown = (event) => {
@@ -14,8 +16,9 @@ canvas.onpointerdown = (event) => {
   const at = [event.offsetX, event.offsetY];
   pointers.set(event.pointerId, at);
   pressed = pointers.size === 1 ? at : null;
-  const drawing = framing.getAttribute("aria-pressed") === "true" || event.shiftKey;
-  corner = image && drawing && pressed ? onImage(at) : null;
+  drawing = image && pressed ? (event.shiftKey ? "region" : mode()) : "";
+  corner = onImage(at);
+  if (drawing === "lasso") lasso = [corner];
 };
 
 canvas.onpointermove = (event) => {
@@ -26,8 +29,12 @@ canvas.onpointermove = (event) => {
   pressed = null;
   const other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
   pointers.set(event.pointerId, now);
-  if (corner) {
+  if (drawing === "region") {
     frame = between(corner, onImage(now));
+    return redraw();
+  }
+  if (drawing === "lasso") {
+    lasso.push(onImage(now));
     return redraw();
   }
   if (!other) return pan(before[0] - now[0], before[1] - now[1]);
@@ -37,13 +44,17 @@ canvas.onpointermove = (event) => {
 
 canvas.onpointerup = (event) => {
   pointers.delete(event.pointerId);
-  if (pressed) correct(hit(...pressed, (layer) => layer.instances), onImage(pressed));
-  else if (corner) choose(frame);
-  pressed = corner = null;
+  if (pressed) pick(hit(...pressed, (layer) => layer.instances), onImage(pressed));
+  else if (drawing === "region") choose(frame);
+  else if (drawing === "lasso") pickInside(lasso);
+  pressed = null;
+  drawing = "";
 };
 canvas.onpointercancel = (event) => {
   pointers.delete(event.pointerId);
-  pressed = corner = null;
+  lasso = pressed = null;
+  drawing = "";
+  redraw();
 };
 canvas.onpointerleave = () => mark(null);
 canvas.addEventListener(
@@ -61,7 +72,7 @@ function between([x0, y0], [x1, y1]) {
 }
 
 function choose(region) {
-  framing.setAttribute("aria-pressed", "false");
+  setMode("");
   frame = image.region; // until the server has taken another
   redraw();
   trigger("select", { region });
@@ -71,26 +82,65 @@ function shownPart() {
   return between([left, top], onImage([width(), height()]));
 }
 
-function correct(item, at) {
-  correction.hidden = true;
-  if (!image || !layers.some((layer) => layer.instances)) return;
-  if (at[0] < 0 || at[1] < 0 || at[0] >= image.width || at[1] >= image.height) return;
-  place = at.map(Math.floor);
-  const name = item ? item.feature.properties.classification.name : "";
-  find(".hp-about").textContent = item ? `This ${name}:` : "Nothing was found here:";
-  find(".hp-type").value = name || "nucleus";
-  for (const button of correction.querySelectorAll("[data-say]")) {
-    button.hidden = (button.dataset.say === "missed") === Boolean(item);
+function setMode(name) {
+  for (const one of modes) one.setAttribute("aria-pressed", String(one.dataset.do === name));
+}
+
+function pick(item, at) {
+  if (item) correct([item], [inside(item)]);
+  else correct([], [at.map(Math.floor)]);
+}
+
+function pickInside(line) {
+  const shape = shapeOf(line);
+  pen.setTransform(1, 0, 0, 1, 0, 0);
+  const held = layers
+    .filter((layer) => layer.on && layer.instances)
+    .flatMap((layer) => layer.items)
+    .map((item) => [item, inside(item)])
+    .filter(([, [x, y]]) => pen.isPointInPath(shape, x + 0.5, y + 0.5));
+  setMode("");
+  if (held.length) {
+    correct(...[0, 1].map((part) => held.map((pair) => pair[part])));
+  } else {
+    const mean = (axis) => line.reduce((sum, at) => sum + at[axis], 0) / line.length;
+    correct([], [[Math.floor(mean(0)), Math.floor(mean(1))]]);
   }
+}
+
+function correct(items, at) {
+  dismiss();
+  if (!image || !layers.some((layer) => layer.instances)) return;
+  if (at.some(([x, y]) => x < 0 || y < 0 || x >= image.width || y >= image.height)) return;
+  places = at;
+  chosen = items;
+  const names = new Set(items.map((item) => item.feature.properties.classification.name));
+  const [name] = names;
+  const several = items.length > 1;
+  const these = several ? `These ${items.length} nuclei:` : `This ${name}:`;
+  find(".hp-about").textContent = items.length ? these : "Nothing was found here:";
+  find(".hp-type").value = names.size === 1 ? name : "nucleus";
+  for (const button of correction.querySelectorAll("[data-say]")) {
+    button.hidden = (button.dataset.say === "missed") === Boolean(items.length);
+  }
+  find("[data-say=wrong]").textContent = several ? "Are no nuclei" : "Is no nucleus";
+  find("[data-say='right type']").textContent = several ? "Are of this type" : "Is of this type";
   correction.hidden = false;
+  redraw();
+}
+
+function dismiss() {
+  correction.hidden = true;
+  lasso = null;
+  chosen = [];
+  redraw();
 }
 
 for (const button of correction.querySelectorAll("button")) {
   button.onclick = () => {
-    const [x, y] = place;
     const { say } = button.dataset;
-    if (say) trigger("input", { x, y, verdict: say, type: find(".hp-type").value });
-    correction.hidden = true;
+    if (say) trigger("input", { places, verdict: say, type: find(".hp-type").value });
+    dismiss();
     canvas.focus();
   };
 }
@@ -98,12 +148,12 @@ for (const button of correction.querySelectorAll("button")) {
 function correctMarked() {
   if (!image) return;
   const item = marked && marked.feature.properties.objectType === "detection" ? marked : null;
-  correct(item, item ? inside(item) : onImage([width() / 2, height() / 2]));
+  pick(item, onImage([width() / 2, height() / 2]));
   if (!correction.hidden) find(".hp-type").focus();
 }
 
 function inside({ shape, box }) {
-  const [x0, y0, x1, y1] = box;
+  const [x0, y0, x1, y1] = box.map(Math.floor);
   pen.setTransform(1, 0, 0, 1, 0, 0);
   for (let y = Math.floor((y0 + y1) / 2); y < y1; y++) {
     for (let x = x0; x < x1; x++) {
@@ -113,6 +163,7 @@ function inside({ shape, box }) {
   return [x0, y0];
 }
 
+const toggle = (name) => setMode(mode() === name ? "" : name);
 const keys = {
   ArrowLeft: () => pan(-60, 0),
   ArrowRight: () => pan(60, 0),
@@ -127,8 +178,10 @@ const keys = {
   r: () => image && choose(shownPart()),
   w: () => image && choose(null),
   Enter: correctMarked,
+  l: () => toggle("lasso"),
   Escape: () => {
-    correction.hidden = true;
+    setMode("");
+    dismiss();
     mark(null);
   },
 };
@@ -142,12 +195,18 @@ const buttons = {
   in: () => zoomBy(1.5),
   out: () => zoomBy(1 / 1.5),
   fit,
-  region: () => framing.setAttribute("aria-pressed", framing.getAttribute("aria-pressed") !== "true"),
+  region: () => toggle("region"),
+  lasso: () => toggle("lasso"),
   whole: () => image && choose(null),
 };
 for (const button of element.querySelectorAll("[data-do]")) {
   button.onclick = buttons[button.dataset.do];
 }
+correction.onkeydown = (event) => {
+  if (event.key !== "Escape") return;
+  dismiss();
+  canvas.focus();
+};
 opacity.oninput = redraw;
 let sized = false;
 new ResizeObserver(() => {

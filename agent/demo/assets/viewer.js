@@ -18,6 +18,8 @@ let left = 0; // image px at the canvas's left and top edge
 let top = 0;
 let marked = null; // the item that is hovered or stepped to
 let frame = null; // the region that is asked about, or is being drawn
+let lasso = null; // px of the image along the lasso that is being drawn
+let chosen = []; // the items that a correction is of
 let fetched = ""; // the features that are shown
 let queued = false;
 
@@ -70,12 +72,11 @@ function draw() {
   const level = Math.min(image.levels - 1, Math.max(0, Math.floor(Math.log2(1 / unit))));
   for (let coarse = image.levels - 1; coarse >= level; coarse--) drawTiles(coarse);
   for (const layer of layers) if (layer.on) drawLayer(layer);
-  if (marked) {
-    pen.lineWidth = 3 / zoom;
-    pen.strokeStyle = "#fff";
-    pen.stroke(marked.shape);
-  }
+  pen.lineWidth = 3 / zoom;
+  pen.strokeStyle = "#fff";
+  for (const item of marked ? [marked, ...chosen] : chosen) pen.stroke(item.shape);
   if (frame) drawFrame(frame);
+  if (lasso) drawLasso(lasso);
   for (const [x, y, verdict] of image.noted || []) drawNote(x, y, verdict);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   drawScale();
@@ -90,6 +91,17 @@ function drawFrame([x, y, wide, high]) {
   pen.lineWidth = 2 / zoom;
   pen.strokeStyle = "#fff";
   pen.strokeRect(x, y, wide, high);
+}
+
+function drawLasso(line) {
+  const shape = shapeOf(line);
+  pen.fillStyle = "rgba(255, 255, 255, 0.2)";
+  pen.fill(shape);
+  for (const [wide, colour] of [[4, "#fff"], [2, "#111"]]) {
+    pen.lineWidth = wide / zoom;
+    pen.strokeStyle = colour;
+    pen.stroke(shape);
+  }
 }
 
 function drawNote(x, y, verdict) {
@@ -216,22 +228,28 @@ function layersOf(features) {
   return [...found.values()].sort((a, b) => order(a) - order(b));
 }
 
+function shapeOf(...rings) {
+  const shape = new Path2D();
+  for (const ring of rings) {
+    ring.forEach(([x, y], i) => (i ? shape.lineTo(x, y) : shape.moveTo(x, y)));
+    shape.closePath();
+  }
+  return shape;
+}
+
 function itemOf(feature) {
   const { type, coordinates } = feature.geometry;
-  const shape = new Path2D();
+  const rings = type === "Polygon" ? coordinates : coordinates.flat();
   const box = [Infinity, Infinity, -Infinity, -Infinity];
-  for (const ring of type === "Polygon" ? coordinates : coordinates.flat()) {
-    ring.forEach(([x, y], i) => {
-      if (i) shape.lineTo(x, y);
-      else shape.moveTo(x, y);
+  for (const ring of rings) {
+    for (const [x, y] of ring) {
       box[0] = Math.min(box[0], x);
       box[1] = Math.min(box[1], y);
       box[2] = Math.max(box[2], x);
       box[3] = Math.max(box[3], y);
-    });
-    shape.closePath();
+    }
   }
-  return { shape, box, feature };
+  return { shape: shapeOf(...rings), box, feature };
 }
 
 function showLayers() {
@@ -260,6 +278,7 @@ async function show() {
   const another = !image || image.base !== value.base;
   if (another) tiles = new Map();
   image = { ...value };
+  find(".hp-empty").hidden = true;
   frame = value.region;
   if (another) fit();
   redraw();

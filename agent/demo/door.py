@@ -1,0 +1,62 @@
+"""What stands before Gradio: a login for its MCP server, and a limit on uploads and logins.
+
+Gradio asks for a login at its own routes, and not at the MCP server that it mounts beside them;
+and it counts neither uploads nor passwords that were tried.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from agent.demo.line import Rate
+from tools.errors import BadInput
+
+MCP = "/gradio_api/mcp"
+_LIMITS = {"/gradio_api/upload": (60, 600.0), "/login": (20, 60.0)}
+_TRIED = (20, 60.0)
+Account = tuple[str, str]
+
+
+class Door:
+    """ASGI middleware: 401 for who must log in first, 429 for who was too often here."""
+
+    def __init__(self, app: ASGIApp, account: Account | None = None) -> None:
+        """`account` is who may use the MCP server, with the password; None: anybody."""
+        self._app, self._account = app, account
+        self._rates = {path: Rate(*limit) for path, limit in _LIMITS.items()}
+        self._tried = Rate(*_TRIED)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it here."""
+        refused = self._refused(Request(scope)) if scope["type"] == "http" else None
+        await (refused or self._app)(scope, receive, send)
+
+    def _refused(self, request: Request) -> PlainTextResponse | None:
+        path = str(request.scope["path"]).rstrip("/")
+        user = request.client.host if request.client else ""
+        try:
+            if request.method == "POST" and path in self._rates:
+                self._rates[path].count(user)
+            if self._account is None or not path.startswith(MCP):
+                return None
+            self._tried.check(user)
+            if not self._known(request, self._account):
+                self._tried.count(user)
+                ask = {"WWW-Authenticate": 'Basic realm="HistoPilot", charset="UTF-8"'}
+                return PlainTextResponse("Log in first.", 401, ask)
+        except BadInput as error:
+            return PlainTextResponse(str(error), 429)
+        return None
+
+    def _known(self, request: Request, account: Account) -> bool:
+        kind, _, said = request.headers.get("authorization", "").partition(" ")
+        try:
+            given = base64.b64decode(said, validate=True) if kind.lower() == "basic" else b""
+        except ValueError:
+            return False
+        return hmac.compare_digest(given, ":".join(account).encode())
