@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.plan import Call, InvalidPlan, Plan, Turn, read_plan
@@ -61,13 +62,20 @@ def plan_once(planner: Planner, instruction: str, history: Sequence[Turn] = ()) 
     return Planned(None, tuple(proposals), error, False, tuple(faults))
 
 
-def plan_of(raw: str, history: Sequence[Turn] = ()) -> Plan:
+def plan_of(
+    raw: str, history: Sequence[Turn] = (), environment: Mapping[str, str] = os.environ
+) -> Plan:
     """The plan in what a planner wrote, as a trace tells both: without secrets and paths.
 
     So the recorded text gives the recorded plan, which is the one that runs.
 
+    Args:
+        raw: what it wrote.
+        history: the thread's earlier turns.
+        environment: whose secrets those are; empty for a text that was recorded elsewhere.
+
     Raises:
         InvalidPlan: with every fault.
     """
-    read = read_plan(scrub(raw), history)
-    return Plan.model_validate(scrub(read.model_dump(mode="json")))
+    read = read_plan(scrub(raw, environment), history)
+    return Plan.model_validate(scrub(read.model_dump(mode="json"), environment))

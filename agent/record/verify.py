@@ -9,7 +9,8 @@ the recorded outputs now.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from tools.execute import canonical, digest_of
 
 _ENDS = ("run.end", "run.pause", "run.error")
 State = dict[str, Any]
+_PLACES: tuple[Mapping[str, str], ...] = ({}, os.environ)
+"""Whose secrets a record is told without: of no machine, or of this one. Where it was made is not
+known, and a secret of this one may be a plain word of that one's record."""
 
 
 def verify(trace: Trace, folder: Path | None = None) -> dict[str, Any]:
@@ -146,15 +150,29 @@ def _plan(event: Event, state: State) -> str | None:
     state |= {"plan": data["plan"], "planning_error": data["error"]}
     state["planner_missing"] = data["unavailable"]
     state["instead"] = data["proposals"][-1].get("instead") if data["proposals"] else None
-    if data["plan"] is None:
-        return None
     turns = [Turn.model_validate(turn) for turn in state["history"]]
-    try:
-        read = plan_of(data["proposals"][-1]["raw"], turns)
-    except (InvalidPlan, IndexError):
+    wrongs = [_misplanned(data, turns, environment) for environment in _PLACES]
+    return None if None in wrongs else wrongs[0]
+
+
+def _misplanned(
+    data: dict[str, Any], turns: list[Turn], environment: Mapping[str, str]
+) -> str | None:
+    """Where what the planner wrote is not the recorded plan, or not shown the recorded faults."""
+    faults: list[str] = []
+    plan = None
+    for said in data["proposals"]:
+        if plan is not None:
+            return "the planner was asked again after it had given a plan"
+        try:
+            plan = plan_of(said["raw"], turns, environment)
+        except InvalidPlan as invalid:
+            faults.append(scrub(invalid.feedback(), environment))
+    if (plan is None) != (data["plan"] is None):
         return "what the planner wrote is not the recorded plan"
-    same = canonical(read.model_dump(mode="json")) == canonical(data["plan"])
-    return None if same else "what the planner wrote is another plan than the recorded one"
+    if plan and canonical(plan.model_dump(mode="json")) != canonical(data["plan"]):
+        return "what the planner wrote is another plan than the recorded one"
+    return None if faults == data["faults"] else "the planner was shown other faults than it made"
 
 
 def _call_start(event: Event, state: State) -> str | None:
@@ -184,7 +202,7 @@ def _call_end(event: Event, state: State) -> str | None:
 
 def _question(event: Event, state: State) -> str | None:
     doubt = open_doubt(state)
-    same = doubt is not None and scrub(doubt) == [event.data["doubt"], event.data["text"]]
+    same = doubt is not None and _told([event.data["doubt"], event.data["text"]], doubt)
     return None if same else "the question does not follow from the results before it"
 
 
@@ -194,7 +212,7 @@ def _answered(event: Event, state: State) -> str | None:
         state["confirmed"].append(event.data["doubt"])
     else:
         state["declined"] = True
-    asked = doubt is not None and scrub(doubt[0]) == event.data["doubt"]
+    asked = doubt is not None and _told(event.data["doubt"], doubt[0])
     return None if asked else "an answer to what was not asked"
 
 
@@ -208,11 +226,16 @@ def _composed(event: Event, state: State) -> str | None:
     if not state.get("declined") and ran and ran != set(_numbered(state)):
         lost = sorted(set(_numbered(state)) - ran)
         return f"{lost[0]} was planned and has no record"
-    again = scrub(_answer_again(state))
-    if canonical(again) == canonical(event.data["answer"]):
+    again, answer = _answer_again(state), event.data["answer"]
+    fields = [key for key in {**again, **answer} if not _told(answer.get(key), again.get(key))]
+    if not fields:
         return None
-    fields = [k for k, v in again.items() if canonical(v) != canonical(event.data["answer"].get(k))]
     return f"the recorded answer does not follow from the outputs ({', '.join(fields)})"
+
+
+def _told(recorded: Any, value: Any) -> bool:
+    """Whether `value`, told as a trace tells it, is what is recorded."""
+    return any(canonical(scrub(value, place)) == canonical(recorded) for place in _PLACES)
 
 
 class _Unwritten(Recorder):
@@ -242,7 +265,7 @@ def _numbered(state: State) -> dict[str, Any]:
 def _other_result(trace: Trace, folder: Path) -> Iterator[str]:
     """Where `result.json` and the masks beside it are not the recorded answer."""
     try:
-        result = scrub(json.loads((folder / RESULT_FILE).read_text("utf-8")))
+        result = json.loads((folder / RESULT_FILE).read_text("utf-8"))
         masks = [read_mask(folder / Path(mask["file"]).name) for mask in result["masks"]]
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         yield f"the result beside the trace can't be read ({type(error).__name__})"
@@ -250,13 +273,13 @@ def _other_result(trace: Trace, folder: Path) -> Iterator[str]:
     answer = _recorded_answer(trace)
     recorded = answer.pop("masks", [])
     for name, value in answer.items():
-        if canonical(result.get(name)) != canonical(value):
+        if not _told(value, result.get(name)):
             yield f"{name} in {RESULT_FILE} is not the recorded one"
     told = [
         {key: mask.get(key) for key in seen}
         for mask, seen in zip(recorded, result["masks"], strict=False)
     ]
-    if len(masks) != len(recorded) or canonical(told) != canonical(result["masks"]):
+    if len(masks) != len(recorded) or not _told(told, result["masks"]):
         yield f"masks in {RESULT_FILE} are not the recorded ones"
         return
     for mask, pixels in zip(recorded, masks, strict=True):

@@ -15,8 +15,9 @@ from agent.record.trace import EVENTS_FILE, read_trace
 from agent.record.verify import in_words, verify
 from agent.session import Kit, Thread, copy_trace
 from models.backend import Image
+from models.classical import ClassicalBackend
 from tests.agent.recorded import CLASSICAL, PLAN, first, rewritten, run
-from tests.agent.scripted import ScriptedPlanner
+from tests.agent.scripted import EPIDERMIS, ScriptedPlanner
 from tests.conftest import ROOT
 from tools.arrays import DiskStore
 from tools.runtime import LocalRuntime
@@ -94,6 +95,19 @@ def another_plan(events):
     first(events, "plan.end")["plan"]["calls"][0]["args"]["target"] = "dermis"
 
 
+def no_plan(events):
+    first(events, "plan.end").update(plan=None, error="the planner gave no valid plan")
+
+
+def another_fault(events):
+    first(events, "plan.end")["faults"].append("plan: empty: it has no calls")
+
+
+def a_second_try(events):
+    proposals = first(events, "plan.end")["proposals"]
+    proposals.insert(0, proposals[0])
+
+
 def other_arguments(events):
     first(events, "call.start", "$1")["args"]["target"] = "dermis"
 
@@ -139,6 +153,9 @@ def a_made_up_question(events):
         (an_end_less, "call $3 began and has no end"),
         (a_start_less, "ends call $1, which had not begun"),
         (another_plan, "is another plan than the recorded one"),
+        (no_plan, "what the planner wrote is not the recorded plan"),
+        (another_fault, "the planner was shown other faults than it made"),
+        (a_second_try, "the planner was asked again after it had given a plan"),
         (other_arguments, "$1 is not a call of the plan"),
         (other_ended, "$3 ended as another call than it began"),
         (an_unasked_yes, "an answer to what was not asked"),
@@ -273,3 +290,42 @@ def test_a_plan_with_a_path_in_it_is_recorded_as_what_was_written(tmp_path, skin
     kit = Kit(ScriptedPlanner(escaped), LocalRuntime(), CLASSICAL)
     again = Thread(tmp_path / "u", kit, keep=False).ask("outline it", skin)
     assert verify(read_trace(again.trace))["faults"] == []
+
+
+def test_secrets_of_the_machine_that_verifies_raise_no_alarm(trace, folder, monkeypatch) -> None:
+    for name, secret in (("A_TOKEN", "epidermis"), ("B_KEY", "completed")):
+        monkeypatch.setenv(name, secret)
+    assert verify(trace, folder)["faults"] == []
+
+
+@pytest.mark.parametrize(
+    "said", ["no /data/Jane Doe", "hunter22hunter", "no '/data/x y' nor /a/b."]
+)
+def test_what_was_scrubbed_from_an_error_is_scrubbed_from_its_answer(
+    tmp_path, skin, monkeypatch, said
+) -> None:
+    """Here, where the result beside the trace tells the secret, and elsewhere, where none is."""
+    monkeypatch.setenv("A_TOKEN", "hunter22hunter")
+
+    def broken(*_):
+        raise OSError(said)
+
+    monkeypatch.setattr(ClassicalBackend, "region", broken)
+    run(tmp_path, skin, plan=[EPIDERMIS])
+    trace = read_trace(tmp_path / "trace")
+    assert said in json.loads((tmp_path / "result.json").read_text("utf-8"))["text"]
+    assert said not in (trace.folder / EVENTS_FILE).read_text("utf-8")
+    assert verify(trace, tmp_path)["faults"] == []
+    monkeypatch.delenv("A_TOKEN")
+    assert verify(trace)["faults"] == []
+
+
+def test_the_faults_of_a_first_proposal_are_verified(tmp_path, skin) -> None:
+    """`repairs`: the planner is shown what is wrong with a path in it, and plans again."""
+    wrong = json.dumps([{"tool": "segment", "args": {"target": "x", "within": "/data/Jane Doe"}}])
+    kit = Kit(ScriptedPlanner(wrong, [EPIDERMIS], repairs=True), LocalRuntime(), CLASSICAL)
+    trace = read_trace(Thread(tmp_path / "t", kit, keep=False).ask("outline it", skin).trace)
+    data = trace.all("plan.end")[0].data
+    assert (len(data["proposals"]), len(data["faults"])) == (2, 1)
+    assert "Jane" not in json.dumps(data)
+    assert verify(trace)["faults"] == []

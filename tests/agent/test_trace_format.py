@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from agent.record import events
-from agent.record.privacy import PATH, SECRET, scrub
+from agent.record.privacy import PATH, PATH_ON, SECRET, scrub
 from agent.record.provenance import environment
 from agent.record.trace import EVENTS_FILE, Recorder, read_trace
 from agent.session import Kit, Thread
@@ -138,12 +139,12 @@ def test_what_the_listener_shows_is_not_scrubbed(tmp_path) -> None:
     ("text", "scrubbed"),
     [
         ("at /data/p/1.svs, line 3", f"at {PATH}, line 3"),
-        ("error:/mnt/scans/Doe", f"error:{PATH}"),
+        ("error:/mnt/scans/Doe", f"error:{PATH_ON}"),
         (r"C:\Users\jane\x.png failed", f"{PATH} failed"),
         (r"\\nas\scans\x.svs", PATH),
         ("~/slides/x.svs", PATH),
         ("file:///home/jane/x.svs", PATH),
-        ('{"p": "\\n/srv/a/b c"}', f'{{"p": "\\n{PATH} c"}}'),
+        ('{"p": "\\n/srv/a/b c"}', f'{{"p": "\\n{PATH_ON}"}}'),
         ("http://user:hunter22@10.0.0.1/v1", f"http://{SECRET}@10.0.0.1/v1"),
         ("Authorization: Bearer abc.def.ghi", f"Authorization: Bearer {SECRET}"),
         ("hf_abcdefghijklmnopqrst", SECRET),
@@ -159,7 +160,18 @@ def test_what_the_listener_shows_is_not_scrubbed(tmp_path) -> None:
         (r'{"t": "see C:\\Users\\Jane Doe\\x.svs now"}', f'{{"t": "see {PATH} now"}}'),
         (r'{"t": "see \\\\nas\\my scans\\x.svs now"}', f'{{"t": "see {PATH} now"}}'),
         (r'{"t": "open \"/data/x y\" now"}', rf'{{"t": "open \"{PATH}\" now"}}'),
-        ("/data/a/b. Then count.", f"{PATH} Then count."),
+        ("/data/a/b. Then count.", f"{PATH_ON}. Then count."),
+        ("no /data/Jane Doe", f"no {PATH_ON}"),
+        ("no /data/jane van der doe: 404", f"no {PATH_ON}: 404"),
+        ("/data/Doe, Jane M. (old), then count", f"{PATH_ON}, then count"),
+        ("/data/Dr. J. O'Brien failed", PATH_ON),
+        ("/data/v2.Doe Jane", PATH_ON),
+        (r"D:\scans\Jane Doe", PATH_ON),
+        ("file:///home/jane doe", PATH_ON),
+        ("/Jane Doe.svs failed", f"{PATH} failed"),
+        (r'{"t": "see \/data\/x.svs"}', f'{{"t": "see {PATH}"}}'),
+        (r'{"t": "see /data/J\u00e9r\u00f4me/x.svs now"}', f'{{"t": "see {PATH} now"}}'),
+        (r"sk\u002dlive-0123456789abcdef", SECRET),
     ],
 )
 def test_the_forms_of_paths_and_secrets(text, scrubbed) -> None:
@@ -176,10 +188,27 @@ def test_the_forms_of_paths_and_secrets(text, scrubbed) -> None:
         "0" * 64,
         "the bearer presented it, bearer something.",
         '"tumor"/"stroma", 3 /HPF',
+        "http://[::1]:8000/v1/chat",
+        r"C\u00e9lulas \u0022a\u0022 \\u0041",
     ],
 )
 def test_what_only_looks_like_one_stays(text) -> None:
     assert scrub(text, {}) == text
+
+
+@given(st.text(alphabet="/ab .\\\"'C:~,()\n"), st.text(alphabet="ab ."))
+def test_what_is_put_behind_a_scrubbed_text_changes_nothing(text, more) -> None:
+    """A composed answer is checked against its scrubbed parts."""
+    whole = scrub(f"no /data/x{text}", {})
+    if whole.endswith(PATH_ON):
+        assert scrub(f"{whole} {more}", {}) == scrub(f"no /data/x{text} {more}", {})
+
+
+@pytest.mark.parametrize("word", ["/a b", "/a/", "'/a", "/a.b c", "a b/", "C:\\", "x, ", "/a(b)"])
+def test_scrubbing_takes_time_in_proportion(word) -> None:
+    began = time.process_time()
+    scrub("/a/" + word * 10_000, {})
+    assert time.process_time() - began < 4
 
 
 @given(st.text(alphabet="/ab .\\\"'C:~,()\n"))
@@ -189,7 +218,7 @@ def test_scrubbing_a_text_full_of_separators_twice_is_scrubbing_it_once(text) ->
 
 SCRUBBED = """
 from agent.record.privacy import scrub
-print(scrub("tumour/stroma, 3 / 4 of ~ and /root alone", {}))
+print(scrub("tumour/stroma, 3 / 4 of ~ and /root alone"))
 """
 
 
