@@ -14,10 +14,11 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import track
 
+from eval import untuned
 from eval.baselines import DEFAULT, beside
 from eval.baselines import load as load_planner
 from eval.cases import Case, Prediction, read_cases, read_predictions
-from eval.pages import Section, pass_k_section, write
+from eval.pages import Section, pass_k_section, ready, write
 from eval.pages import show as show_sections
 from eval.toolcalls import PlanOnce, predict, prediction_line, score
 from models.external.config import ModelUnavailable
@@ -34,6 +35,14 @@ CasesFile = Annotated[Path, typer.Option(help="Cases, JSON lines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead.")]
 Baselines = Annotated[
     str, typer.Option(help="Planned beside it: decline, random, or any planner; commas between.")
+]
+Sample = Annotated[
+    int,
+    typer.Option(
+        "--untuned",
+        min=0,
+        help="How many cases that are not ours the untuned model (base) plans, 3 s or so each.",
+    ),
 ]
 ReportFolder = Annotated[
     Path | None, typer.Option(help="Folder for report.md, report.html, report.json and plots.")
@@ -66,14 +75,19 @@ def _tell(said: BaseModel, sections: Iterable[Section], as_json: bool) -> None:
 
 
 def _tell_score(
-    title: str, cases: list[Case], given: list[Prediction], baselines: str, report: Path | None
+    title: str,
+    cases: list[Case],
+    given: list[Prediction],
+    baselines: tuple[str, int],
+    report: Path | None,
 ) -> None:
     """Score, print it beside the baselines, and write the report where one is wanted."""
     from eval.report import failure_section, score_sections
 
     result = score(cases, given)
     with _planner_at_hand():
-        besides = beside(cases, given, list(filter(None, baselines.split(","))))
+        names, sample = baselines
+        besides = beside(cases, given, list(filter(None, names.split(","))), sample)
     sections = list(score_sections(result, besides, given))
     show_sections(sections, Console())
     if report is not None:
@@ -88,16 +102,17 @@ def toolcalls(
     planner: Annotated[str, typer.Option(help="Planner: local, rules or openai.")],
     out: Annotated[Path, typer.Option(help="Where the predictions go, JSON lines.")],
     baselines: Baselines = DEFAULT,
+    sample: Sample = untuned.SAMPLE,
     report: ReportFolder = None,
 ) -> None:
     """Let a planner plan every case, write its predictions and score them."""
     given = read_cases(cases)
-    if out.resolve() == cases.resolve():
-        raise BadInput("--out is the file of the cases: choose another")
+    _not_over(out, cases)
+    ready(report)
     plan = _planner(planner)
     steps = track(given, "Planning", console=Console(stderr=True), transient=True)
     predictions = predict(steps, plan, out)
-    _tell_score(f"{planner} on {cases.name}", given, predictions, baselines, report)
+    _tell_score(f"{planner} on {cases.name}", given, predictions, (baselines, sample), report)
 
 
 @app.command(name="score")
@@ -106,15 +121,17 @@ def score_command(
     predictions: Annotated[Path, typer.Option(help="Predictions, JSON lines.")],
     as_json: AsJson = False,
     baselines: Baselines = DEFAULT,
+    sample: Sample = untuned.SAMPLE,
     report: ReportFolder = None,
 ) -> None:
     """Score given predictions."""
     known, given = read_cases(cases), read_predictions(predictions)
+    ready(report)
     if as_json:
         typer.echo(score(known, given).model_dump_json())
     else:
         title = f"{predictions.name} on {cases.name}"
-        _tell_score(title, known, given, baselines, report)
+        _tell_score(title, known, given, (baselines, sample), report)
 
 
 @app.command(name="compare")
@@ -224,6 +241,7 @@ def export(
     """Write predictions and their verdicts as a log that Inspect AI's viewer opens."""
     from eval.inspect_log import to_inspect
 
+    _not_over(inspect, cases, predictions)
     log = to_inspect(read_cases(cases), read_predictions(predictions), name, cases.stem)
     _write(inspect, json.dumps(log, ensure_ascii=False))
 
@@ -237,7 +255,15 @@ def import_command(
     """Read the predictions out of an Inspect AI log."""
     from eval.inspect_log import from_inspect
 
+    _not_over(out, inspect)
     _write(out, "".join(map(prediction_line, from_inspect(inspect, epoch))))
+
+
+def _not_over(out: Path, *sources: Path) -> None:
+    """Nothing that is read may be written over."""
+    for source in sources:
+        if out.exists() and source.exists() and out.samefile(source):
+            raise BadInput(f"{out} is what is read ({source.name}): choose another file to write")
 
 
 def _write(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from eval import untuned
 from eval.cases import Case, Prediction, Turn
 from eval.compare import Comparison, compare
 from eval.signatures import REPLY_KINDS, SIGNATURES, Arg
@@ -20,8 +21,8 @@ from eval.stats import Rate
 from eval.toolcalls import Planned, PlanOnce, plan_case, score
 from models import ontology
 
-DEFAULT = "decline,random,rules"
-"""The baselines that cost next to nothing; any planner's name can be one."""
+DEFAULT = f"decline,random,rules,{untuned.NAME}"
+"""Always in the table. Any other planner's name can be a baseline, too."""
 
 
 class Beside(BaseModel):
@@ -29,14 +30,16 @@ class Beside(BaseModel):
 
     Attributes:
         name: the baseline's.
-        interval: its share of right plans.
+        n: how many of the cases it has a plan for: the untuned model may have but a sample.
+        interval: its share of right plans among those; None where there are none.
         comparison: of the planner (B) with it (A); None without a case that both were scored on.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    interval: Rate
+    n: int
+    interval: Rate | None
     comparison: Comparison | None
 
 
@@ -134,9 +137,18 @@ def load(name: str) -> PlanOnce:
 
 
 def beside(
-    cases: Sequence[Case], predictions: Sequence[Prediction], names: Sequence[str]
+    cases: Sequence[Case],
+    predictions: Sequence[Prediction],
+    names: Sequence[str],
+    sample: int = untuned.SAMPLE,
 ) -> list[Beside]:
     """Each of the baselines `names` on the same cases, compared with the planner's predictions.
+
+    Args:
+        cases: what was planned.
+        predictions: the planner's.
+        names: of baselines or planners.
+        sample: see `eval.untuned.predictions`.
 
     Raises:
         BadInput: there is no baseline of that name.
@@ -144,8 +156,14 @@ def beside(
     """
     rows = []
     for name in names:
-        plan = load(name)
-        given = [plan_case(case, plan) for case in cases]
+        if name == untuned.NAME:
+            given = untuned.predictions(cases, sample, load)
+        else:
+            plan = load(name)
+            given = [plan_case(case, plan) for case in cases]
+        there = {prediction.id for prediction in given}
+        chosen = [case for case in cases if case.id in there]
+        interval = score(chosen, given).interval if chosen else None
         comparison = compare(cases, given, predictions)
-        rows.append(Beside(name=name, interval=score(cases, given).interval, comparison=comparison))
+        rows.append(Beside(name=name, n=len(chosen), interval=interval, comparison=comparison))
     return rows

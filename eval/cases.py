@@ -6,6 +6,7 @@ it names an image, with what must come out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self, TypeVar
@@ -91,8 +92,8 @@ class ResultCheck(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: tuple[str, ...] = ()
-    count: int | None = Field(default=None, ge=0)
-    tolerance: int = Field(default=0, ge=0)
+    count: int | None = Field(default=None, ge=0, strict=True)
+    tolerance: int = Field(default=0, ge=0, strict=True)
     mask: FileName | None = None
     dice: float = Field(default=0.5, gt=0, le=1)
 
@@ -116,7 +117,7 @@ class ExpectResult(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image: FileName
-    mpp: float | None = Field(default=None, gt=0)
+    mpp: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     status: Status = "completed"
     checks: tuple[ResultCheck, ...] = ()
 
@@ -184,12 +185,23 @@ class Prediction(BaseModel):
 
     id: str
     calls: list[JsonValue]
-    seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False, strict=True)
     error: str | None = None
-    unavailable: bool = False
+    unavailable: bool = Field(default=False, strict=True)
 
 
 _Row = TypeVar("_Row", Case, Prediction)
+
+
+# An escaped character, an escaped pair of surrogates, or (the group) one that has no partner.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def _mended(line: bytes) -> bytes:
+    """A line with U+FFFD for surrogates without a partner: JSON can write them, no text is one."""
+    return _ESCAPE.sub(lambda found: b"\\ufffd" if found[1] else found[0], line)
 
 
 def _one_line(error: ValidationError) -> str:
@@ -211,7 +223,7 @@ def _rows(path: Path, model: type[_Row]) -> Iterator[_Row]:
         if not line.strip():
             continue
         try:
-            row = model.model_validate_json(line)
+            row = model.model_validate_json(_mended(line))
         except ValidationError as error:
             raise BadInput(f"{path}, line {number}: {_one_line(error)}") from error
         if row.id in seen:

@@ -8,6 +8,7 @@ as a score. Written and read as JSON (`version` 2); an `.eval` file becomes JSON
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,11 +182,14 @@ def from_inspect(path: Path, epoch: int = 1) -> list[Prediction]:
         found = [_prediction(sample) for sample in samples if sample["epoch"] == epoch]
     except OSError as error:
         raise BadInput(f"{path}: can't be read ({error.strerror}).") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        why = " ".join(f"{type(error).__name__} {error}".split())[:200]
         raise BadInput(
-            f"{path}: not an Inspect log as JSON (`inspect log convert --to json`): "
-            f"{type(error).__name__} {error}"
+            f"{path}: not an Inspect log as JSON (`inspect log convert --to json`): {why}"
         ) from error
+    twice = [name for name, n in Counter(p.id for p in found).items() if n > 1]
+    if twice:
+        raise BadInput(f"{path}: sample {twice[0]!r} occurs twice in epoch {epoch}.")
     if not found:
         raise BadInput(f"{path}: there is no sample of epoch {epoch} in it.")
     return found

@@ -8,7 +8,8 @@ Texts are compared after `models.ontology.normalise` only: nothing else is strip
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,6 +173,8 @@ def _pair_differences(
 
 
 _Pairs = list[tuple[_Node | None, _Node | None]]
+_Known = Mapping[Hashable, list[int]]
+"""The numbers of every call of the thread, the predicted ones too, by what they ask for."""
 
 
 def _beside(expected: list[_Node], predicted: list[_Node], base: int) -> _Pairs:
@@ -188,17 +191,21 @@ def _beside(expected: list[_Node], predicted: list[_Node], base: int) -> _Pairs:
     return pairs + [(None, got) for column, got in enumerate(predicted) if column not in columns]
 
 
-def _unneeded(got: _Node, known: Sequence[_Node]) -> _Difference:
+def _what(node: _Node) -> Hashable:
+    """What a call asks for, whatever its number."""
+    return node.tool, tuple(node.texts.items()), tuple(node.references.items())
+
+
+def _unneeded(got: _Node, known: _Known) -> _Difference:
     """A call without a partner: a repetition of another call of the thread, or simply too many."""
-    for other in known:
-        same = (other.tool, other.texts, other.references) == (got.tool, got.texts, got.references)
-        if same and other.number != got.number:
-            return _Difference("duplicate_call", f"call ${got.number} repeats ${other.number}")
-    return _Difference("extra_call", f"call ${got.number} ({got.tool}) is not needed")
+    other = next((number for number in known[_what(got)] if number != got.number), None)
+    if other is None:
+        return _Difference("extra_call", f"call ${got.number} ({got.tool}) is not needed")
+    return _Difference("duplicate_call", f"call ${got.number} repeats ${other}")
 
 
-def _differences(pairs: _Pairs, base: int, known: Sequence[_Node]) -> list[_Difference]:
-    """Where the two plans differ; `known` is every call of the thread, the predicted ones too."""
+def _differences(pairs: _Pairs, base: int, known: _Known) -> list[_Difference]:
+    """Where the two plans differ."""
     want, got = pairs[0]
     if want and got and (want.tool == "reply") != (got.tool == "reply"):
         code: FailureCode = "unexpected_reply" if got.tool == "reply" else "missing_reply"
@@ -235,7 +242,9 @@ def judge_calls(case: Case, calls: Sequence[JsonValue]) -> Verdict:
         same = tuple((node.tool, node.tool) for node in predicted)
         return Verdict(passed=True, ordered=ordered, tools=same)
     earlier = [call for turn in case.history for call in turn.calls]
-    known = [*_nodes(earlier, 0), *predicted]
+    known: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for node in (*_nodes(earlier, 0), *predicted):
+        known[_what(node)].append(node.number)
     compared = [_beside(expected, predicted, base) for expected in accepted]
     closest = min(compared, key=lambda pairs: _distance(_differences(pairs, base, known)))
     worst = min(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Protocol
 
@@ -17,12 +18,15 @@ from eval.stats import PassK, Rate
 from tools.errors import BadInput
 
 RATE_HEAD = ("", "n", "share", "95% interval", "method")
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #8884; }
-svg { width: 100%; height: auto; }
+h2 { font-size: 1.15rem; margin-top: 2rem; } figure { margin: 1rem 0; } div { overflow-x: auto; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #8884;
+  vertical-align: top; overflow-wrap: anywhere; min-width: 3rem; }
+svg { width: 100%; height: auto; display: block; }
 """
 
 
@@ -114,19 +118,37 @@ def html(title: str, sections: Sequence[Section]) -> str:
     """The sections as a page that needs no other file."""
     body = []
     for part in sections:
-        body.append(f"<h2>{escape(part.title)}</h2>\n<p>{escape(part.text)}</p>")
-        body += [part.plot, "<table>"]
-        for number, row in enumerate(part.table):
-            tag = "td" if number else "th"
-            cells = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
-            body.append(f"<tr>{cells}</tr>")
-        body.append("</table>")
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+        body.append(f"<h2>{escape(part.title)}</h2>")
+        body += [f"<p>{escape(part.text)}</p>"] if part.text else []
+        body += [f"<figure>{part.plot}</figure>"] if part.plot else []
+        rows = [
+            "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+            for tag, row in zip(chain(["th"], repeat("td")), part.table, strict=False)
+        ]
+        body += [f"<div><table><tr>{'</tr><tr>'.join(rows)}</tr></table></div>"] if rows else []
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style>"
+    )
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n<h1>{escape(title)}</h1>\n'
         + "\n".join(body)
         + "\n</body></html>\n"
     )
+
+
+def ready(folder: Path | None) -> None:
+    """Make the folder of a report that is to come, where one is.
+
+    Raises:
+        BadInput: it can't be made.
+    """
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: can't be written ({error.strerror}).") from error
 
 
 def write(folder: Path, title: str, sections: Sequence[Section], json: str) -> None:
@@ -138,8 +160,8 @@ def write(folder: Path, title: str, sections: Sequence[Section], json: str) -> N
     files = {part.file: part.plot for part in sections if part.plot}
     files |= {"report.md": markdown(title, sections), "report.html": html(title, sections)}
     files |= {"report.json": json}
+    ready(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:

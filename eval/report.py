@@ -13,12 +13,13 @@ from eval.toolcalls import Score
 
 
 def _baselines(result: Score, besides: Sequence[Beside]) -> Iterator[Sequence[str]]:
-    yield "", "right", "95% interval", "planner ahead by", "95% interval", "p (McNemar)"
-    yield "planner", percent(result.strict), interval(result.interval), "", "", ""
+    yield "", "cases", "right", "95% interval", "ahead by", "95% interval", "p"
+    yield "planner", str(result.n), percent(result.strict), interval(result.interval), "", "", ""
     for row in besides:
-        it = row.comparison
+        it, own = row.comparison, row.interval
+        share = (percent(own.strict), interval(own)) if own else ("–", "not planned")
         ahead = (percent(it.difference), interval(it), f"{it.p:.2g}") if it else ("", "", "")
-        yield row.name, percent(row.interval.strict), interval(row.interval), *ahead
+        yield row.name, str(row.n), *share, *ahead
 
 
 def score_sections(
@@ -31,7 +32,8 @@ def score_sections(
         "Strict score",
         f"{len(result.passed)} of {result.n} plans are right; {result.ordered} of these also keep "
         f"the accepted plan's order. Groups all right: {result.groups.all_right} of "
-        f"{result.groups.n}.",
+        f"{result.groups.n}. Below it baselines, and how far the planner is ahead of each on the "
+        "cases that both planned, with McNemar's p.",
         list(_baselines(result, besides)),
     )
     rows = {"all": result.interval, **result.by_tag}

@@ -194,15 +194,12 @@ def plan_case(case: Case, plan: PlanOnce) -> Prediction:
     start = time.perf_counter()
     try:
         planned = plan(case.instruction, case.history)
+        given = Prediction(id=case.id, **vars(planned))
+        prediction_line(given)
     except Exception as failure:  # noqa: BLE001 - whatever a planner raises is its case's result
-        planned = Planned([], f"{type(failure).__name__}: {failure}")
-    return Prediction(
-        id=case.id,
-        calls=list(planned.calls),
-        seconds=time.perf_counter() - start,
-        error=planned.error,
-        unavailable=planned.unavailable,
-    )
+        said = f"{type(failure).__name__}: {failure}".encode("utf-8", "replace").decode()
+        given = Prediction(id=case.id, calls=[], error=said)
+    return given.model_copy(update={"seconds": time.perf_counter() - start})
 
 
 def prediction_line(prediction: Prediction) -> str:

@@ -32,7 +32,7 @@ _AMERICAN = tuple(
         (r"leuc(o|aem|em)", r"leuk\1"),
         (r"leukaem", "leukem"),
         (r"(^|o)oesoph", r"\1esoph"),
-        (r"(fib|cali)re(s?)$", r"\1er\2"),
+        (r"(fib|calib)re(s?)$", r"\1er\2"),
         (r"centre(s?)$", r"center\1"),
         (r"^oestr", "estr"),
         (r"^foet(us|al)", r"fet\1"),

@@ -189,6 +189,101 @@ def test_dots_are_not_stripped_from_texts() -> None:
     assert code(case, call("segment", target="grade 25 focus")) == "wrong_argument"
 
 
+SAME_TEXT = (
+    # NFKD without accents, lower case, compatibility letters
+    *(
+        ("Fibrose Épithéliale", "fibrose epitheliale"),
+        ("ﬁbrosis", "FIBROSIS"),
+        ("ｔｕｍｏｒ", "tumor"),
+    ),
+    *(("naïve B-cell", "naive b cell"), ("grade Ⅲ", "grade iii"), ("i\u0307n situ", "in situ")),
+    # hyphens and apostrophes of every kind, and white space
+    *(("tumor\u2011infiltrating", "tumor infiltrating"), ("goblet_cell", "goblet cell")),
+    *(("Hassall\u2019s corpuscle", "hassall s corpuscle"), ("Crohn`s", "crohn's")),
+    *((" fat\t\u00a0 cell\n", "fat cell"), ("in\u2010situ", "in\u2212situ")),
+    # British to American
+    *(("tumours", "tumor"), ("oedema", "edema"), ("oedematous stroma", "edematous stroma")),
+    *(("haemorrhage", "hemorrhage"), ("anaemia", "anemia"), ("leukaemia", "leukemia")),
+    *(
+        ("leucocytes", "leukocyte"),
+        ("oesophageal", "esophageal"),
+        ("muscle fibres", "muscle fiber"),
+    ),
+    *(("germinal centres", "germinal center"), ("discoloured", "discolored")),
+    # irregular plurals
+    *(("nuclei", "nucleus"), ("mitoses", "mitosis"), ("foci", "focus"), ("lumina", "lumen")),
+    *(("glomeruli", "glomerulus"), ("villi", "villus"), ("alveoli", "alveolus")),
+    *(("bronchi", "bronchus"), ("follicles", "follicle"), ("septa", "septum")),
+    *(("metastases", "metastasis"), ("papillae", "papilla"), ("stromata", "stroma")),
+    # plain -s, and what only looks like a plural
+    *(("plasma cells", "plasma cell"), ("arteries", "artery"), ("processes", "process")),
+    *(("pancreas", "Pancreas"), ("sinuses", "sinus"), ("abscesses", "abscess")),
+    # dropped words, where something is left
+    *(("the areas of a tumour", "tumor"), ("an adipose tissue compartment", "adipose")),
+    *(("the region", "regions"), ("zone", "the zones"), ("tissue", "a tissue area")),
+)
+OTHER_TEXT = (
+    *(("nucleus", "nucleolus"), ("T cell", "B cell"), ("T-cell", "cell"), ("non-tumor", "tumor")),
+    *(("grade 2.5", "grade 25"), ("3+4", "34"), ("CD3", "CD8"), ("zone 1", "zone 2")),
+    *(("region", "area"), ("fat cell", "cell fat"), ("lens", "len"), ("gas", "ga")),
+    *(("gland", "glans"), ("axis", "ax"), ("tumor, stroma", "tumor stroma"), ("β cell", "b cell")),
+    *(("intumor", "in tumor"), ("micro vessel", "microvessel"), ("hour", "hor"), ("virus", "viru")),
+)
+
+
+@pytest.mark.parametrize(("accepted", "given_"), SAME_TEXT)
+def test_texts_that_the_contract_takes_for_one(accepted: str, given_: str) -> None:
+    for one, other in ((accepted, given_), (given_, accepted)):
+        assert code(make(call("segment", target=[one])), call("segment", target=other)) is None
+
+
+@pytest.mark.parametrize(("accepted", "given_"), OTHER_TEXT)
+def test_texts_that_stay_different(accepted: str, given_: str) -> None:
+    for one, other in ((accepted, given_), (given_, accepted)):
+        case = make(call("segment", target=[one]))
+        assert code(case, call("segment", target=other)) == "wrong_argument"
+
+
+def test_null_is_a_text_of_its_own() -> None:
+    every, some = make(call("count_nuclei")), make(call("count_nuclei", cell_type=["null", "none"]))
+    either = make(call("count_nuclei", cell_type=[None, "nucleus"]))
+    assert code(every, call("count_nuclei", cell_type="null")) == "wrong_argument"
+    assert code(some, call("count_nuclei", cell_type=None)) == "wrong_argument"
+    for given_ in ({}, {"cell_type": None}, {"cell_type": "Nuclei"}):
+        assert code(either, call("count_nuclei", **given_)) is None
+
+
+def test_a_chain_of_references_is_followed_to_its_end() -> None:
+    """Each pair agrees with its neighbour; only the far ends tell the two plans apart."""
+    case = make(
+        *(call("segment", target=["tumor"]), call("segment", target=["stroma"])),
+        *(
+            call("segment", target=["gland"], within="$1"),
+            call("segment", target=["gland"], within="$2"),
+        ),
+        *(call("count_nuclei", within="$3"), call("count_nuclei", within="$4", outside="$3")),
+        *(call("measure", source="$5"), call("extract_boxes", source="$6")),
+    )
+    ends = [call("measure", source="$5"), call("extract_boxes", source="$6")]
+    plan = [
+        *(call("segment", target="stroma"), call("segment", target="tumor")),
+        *(
+            call("segment", target="gland", within="$2"),
+            call("segment", target="gland", within="$1"),
+        ),
+        *(call("count_nuclei", within="$3"), call("count_nuclei", within="$4", outside="$3")),
+    ]
+    assert code(case, *plan, *ends) is None
+    crossed = [call("measure", source="$6"), call("extract_boxes", source="$5")]
+    assert code(case, *plan, *crossed) == "wrong_reference"
+    turned = [
+        *plan[:4],
+        call("count_nuclei", within="$4"),
+        call("count_nuclei", within="$3", outside="$4"),
+    ]
+    assert code(case, *turned, *ends) == "wrong_reference"
+
+
 def test_a_malformed_call_is_no_refusal() -> None:
     """BFCL's counts whatever it can't read as a refusal, and so as right."""
     case = make(call("reply", kind="decline"))

@@ -120,12 +120,26 @@ def test_export_and_import_give_the_predictions_back(
     assert score(known, returned).passed == score(known, given).passed
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"samples": [{"id": 1, "epoch": 1, "output": 3}]}'])
-def test_what_is_no_log_is_one_line(text: str, tmp_path: Path) -> None:
+SAMPLE = '{"id": 1, "epoch": 1}'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        *(("", "not an Inspect log"), ("{}", "not an Inspect log"), ("[1]", "not an Inspect log")),
+        ('{"samples": [{"id": 1, "epoch": 1, "output": 3}]}', "not an Inspect log"),
+        ('{"samples": [{"id": 1, "epoch": 1, "working_time": NaN}]}', "seconds"),
+        ("[" * 100_000, "RecursionError"),
+        (f'{{"samples": [{SAMPLE}, {SAMPLE}]}}', "sample '1' occurs twice"),
+        ('{"samples": [{"id": 1, "epoch": 2}]}', "no sample of epoch 1"),
+    ],
+)
+def test_what_is_no_log_is_one_line(text: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(BadInput, match="not an Inspect log"):
+    with pytest.raises(BadInput, match=says) as told:
         from_inspect(path)
+    assert "\n" not in str(told.value)
 
 
 def test_inspect_reads_our_log_and_we_read_what_it_writes(tmp_path: Path) -> None:
@@ -350,6 +364,8 @@ def test_result_checks(tmp_path: Path) -> None:
         ({"image": "i.png", "checks": [{}]}, "either a count or a mask"),
         ({"image": "i.png", "status": "good"}, "Input should be"),
         ({"image": "i.png", "colour": 1}, "Extra inputs"),
+        ({"image": "i.png", "mpp": float("inf")}, "mpp: Input should be"),
+        ({"image": "i.png", "checks": [{"count": "5"}]}, "count: Input should be a valid integer"),
     ],
 )
 def test_what_expect_result_can_not_be(expect: dict[str, Any], says: str, tmp_path: Path) -> None:

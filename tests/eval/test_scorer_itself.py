@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.plan import validate
+from agent.planners.base import PlannerUnavailable
+from eval import baselines, untuned
 from eval.baselines import beside, decline, random_calls, random_plan
 from eval.bfcl import PROBES, bfcl_passes, on_mutants, probe, sections, standardise
 from eval.cases import Case, Prediction, Turn, read_cases
@@ -17,7 +20,7 @@ from eval.guardrails import FIGURES
 from eval.matching import judge
 from eval.mutations import plans_of, random_plans, tally
 from eval.pages import markdown
-from eval.toolcalls import plan_case, score
+from eval.toolcalls import Planned, PlanOnce, plan_case, prediction_line, score
 from tests.conftest import ROOT
 
 HAND = ROOT / "eval" / "cases" / "hand.jsonl"
@@ -79,9 +82,58 @@ def test_baselines_stand_beside_the_planner() -> None:
     cases = [case("a", segment(["tumor"])), case("b", reply("decline"))]
     right = [Prediction(id="a", calls=[segment("tumor")]), Prediction(id="b", calls=[])]
     (row,) = beside(cases, right, ["decline"])
-    assert row.interval.strict == 0.5
+    assert (row.n, row.interval and row.interval.strict) == (2, 0.5)
     assert row.comparison is not None
     assert (row.comparison.only_a, row.comparison.only_b) == (["b"], ["a"])
+
+
+def test_the_untuned_model_stands_in_the_table_by_kept_plans_and_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HISTOPILOT_CACHE", str(tmp_path))
+    ours = read_cases(HAND)[:2]
+    kept = [Prediction(id=untuned.key(one), calls=[segment("fat")]) for one in ours]
+    shipped = tmp_path / "shipped" / untuned.SHIPPED.name
+    shipped.parent.mkdir()
+    shipped.write_text("".join(map(prediction_line, kept)), encoding="utf-8")
+    monkeypatch.setattr(untuned, "SHIPPED", shipped)
+    asked: list[str] = []
+
+    def load(name: str) -> PlanOnce:
+        assert name == "base"
+
+        def plan(instruction: str, _history: Sequence[Turn]) -> Planned:
+            asked.append(instruction)
+            args = {"target": "tumor", "within": None, "outside": None}
+            return Planned([{"tool": "segment", "args": args}])
+
+        return plan
+
+    cases = [case(f"c{number}", segment(["tumor"])) for number in range(5)]
+    (tmp_path / "untuned.jsonl").write_text('{"key": 3}\n{"torn')
+    given = untuned.predictions([*ours, *cases], 3, load)
+    assert len(asked) == len(set(asked)) == 3
+    assert [p.id for p in given[:2]] == [one.id for one in ours]
+    assert all(judge(cases[0], p).passed for p in given[2:])
+    assert untuned.predictions([*ours, *cases], 3, load) == given
+    assert len(asked) == 3  # the same sample, found again
+    assert len(untuned.predictions([*ours, *cases], 0, load)) == 5
+
+    def missing(_name: str) -> PlanOnce:
+        raise PlannerUnavailable("no model")
+
+    other = [case("other", segment(["fat"]))]
+    assert untuned.predictions(other, 3, missing) == []
+    monkeypatch.setattr(baselines, "load", missing)
+    (row,) = beside(other, [], ["base"])
+    assert (row.n, row.interval, row.comparison) == (0, None, None)
+
+
+def test_the_untuned_models_kept_plans_are_of_our_cases() -> None:
+    kept = untuned.kept(untuned.SHIPPED)
+    for name in ("hand", "second", "injection"):
+        cases = read_cases(HAND.with_name(f"{name}.jsonl"))
+        assert {untuned.key(one) for one in cases} <= kept.keys(), "python -m eval.untuned"
 
 
 def test_guardrail_figures() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,6 +125,40 @@ def test_predictions_are_written_in_order_as_they_come(tmp_path: Path) -> None:
     assert result.failures == {"b": "not_parsed", "c": "not_parsed"}
 
 
+def test_a_planner_that_raises_or_writes_no_text_costs_its_case_alone(tmp_path: Path) -> None:
+    def broken(instruction: str, _history: Sequence[Turn]) -> Planned:
+        if instruction == "Outline a":
+            return Planned([{"tool": "segment", "args": {"target": "\ud800"}}])
+        if instruction == "Outline b":
+            return Planned([{"tool": "segment", "args": {"target": {1, 2}}}])
+        raise ValueError("\udfff")
+
+    cases = [Case.model_validate(case(name, target=name)) for name in "abc"]
+    out = tmp_path / "p.jsonl"
+    given = predict(cases, broken, out)
+    assert read_predictions(out) == given
+    assert all(p.error and not p.calls for p in given)
+    assert score(cases, given).codes == {"not_parsed": 3}
+
+
+def test_what_no_text_can_hold_fails_its_case_and_not_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    texts = ["\ud800", "a\udc00\ud800b", "\\ud800", "\U0001f600", "\\\ud9ab"]
+    rows = [{"id": str(n), "calls": [{"tool": t, "args": {}}]} for n, t in enumerate(texts)]
+    jsonl(path, rows)
+    tools = [p.calls[0]["tool"] for p in read_predictions(path)]  # type: ignore[index,call-overload]
+    assert tools == ["\ufffd", "a\ufffd\ufffdb", "\\ud800", "\U0001f600", "\\\ufffd"]
+
+
+def test_a_plan_of_very_many_calls_is_judged_in_proportion() -> None:
+    one = Case.model_validate(case("a"))
+    calls = [{"tool": "segment", "args": {"target": f"t{number}"}} for number in range(4000)]
+    began = time.process_time()
+    assert judge_calls(one, [*calls, *calls]).code == "duplicate_call"
+    assert judge_calls(one, calls).code == "extra_call"
+    assert time.process_time() - began < 10
+
+
 def test_an_output_that_cant_be_written_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="can't be written"):
         predict([], lambda *_: Planned([]), tmp_path / "none" / "out.jsonl")
@@ -175,11 +211,12 @@ def test_score_command_json(
     printed = json.loads(capsys.readouterr().out)
     assert (printed["n"], printed["strict"], printed["passed"]) == (2, 0.5, ["b"])
     assert printed["failures"] == {"a": "no_prediction"}
-    assert run(monkeypatch, *options) == 0
+    assert run(monkeypatch, *options, "--untuned", "0") == 0
     shown = capsys.readouterr().out
     assert "no_prediction 1" in shown
-    for baseline in ("decline", "random", "rules"):
+    for baseline in ("decline", "random", "rules", "base"):
         assert baseline in shown
+    assert re.search(r"base +│ 0 +│ –", shown)  # the untuned model, on cases that are not ours
 
 
 @pytest.mark.parametrize(
@@ -189,6 +226,13 @@ def test_score_command_json(
         ([right("z")], "prediction 'z': there is no such case"),
         ([{"id": "a", "calls": None}], "line 1: calls: "),
         ([{"id": "a", "calls": [], "seconds": -1}], "line 1: seconds: "),
+        ([{"id": "a", "calls": [], "seconds": float("nan")}], "line 1: seconds: "),
+        ([{"id": "a", "calls": [], "seconds": True}], "line 1: seconds: "),
+        ([{"id": "a", "calls": [], "seconds": "1"}], "line 1: seconds: "),
+        ([{"id": "a", "calls": [], "unavailable": "no"}], "line 1: unavailable: "),
+        ([{"id": "a", "calls": [], "error": {}}], "line 1: error: "),
+        ([{"id": 1, "calls": []}], "line 1: id: "),
+        ([[right("a")]], "line 1: Input should be an object"),
     ],
 )
 def test_bad_predictions_exit_2_with_one_line(
@@ -205,6 +249,32 @@ def test_bad_predictions_exit_2_with_one_line(
     assert says in shown.err
     assert shown.err.count("\n") == 1
     assert shown.out == ""
+
+
+def test_nothing_that_is_read_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases, given = (
+        jsonl(tmp_path / "c.jsonl", [case("a")]),
+        jsonl(tmp_path / "p.jsonl", [right("a")]),
+    )
+    hard, soft = tmp_path / "hard", tmp_path / "soft"
+    hard.hardlink_to(cases)
+    soft.symlink_to(given)
+    before = cases.read_bytes(), given.read_bytes()
+    both = ("--cases", str(cases), "--predictions", str(given))
+    for words in (
+        ("toolcalls", "--cases", str(cases), "--planner", "rules", "--out", str(hard)),
+        ("export", *both, "--inspect", str(soft)),
+        ("export", *both, "--inspect", str(hard)),
+        ("import", "--inspect", str(given), "--out", str(soft)),
+    ):
+        assert run(monkeypatch, *words) == 2
+        assert "choose another file" in capsys.readouterr().err
+    assert run(monkeypatch, "score", *both, "--report", str(cases)) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, "can't be written" in shown.err) == ("", True)
+    assert (cases.read_bytes(), given.read_bytes()) == before
 
 
 def test_toolcalls_command_refuses_an_unknown_planner(
@@ -247,7 +317,7 @@ def test_toolcalls_command_runs_the_agents_planner(
     cases = jsonl(tmp_path / "c.jsonl", [one])
     out = tmp_path / "p.jsonl"
     options = ["toolcalls", "--cases", str(cases), "--planner", "x", "--out", str(out)]
-    assert run(monkeypatch, *options) == 0
+    assert run(monkeypatch, *options, "--untuned", "0") == 0
     assert "100.0%" in capsys.readouterr().out
     assert read_predictions(out)[0].calls == [
         {"tool": "segment", "args": {"target": "tumor", "within": "$1", "outside": None}}
