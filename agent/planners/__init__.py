@@ -6,8 +6,8 @@ from agent.planners.base import Planner
 from tools.errors import BadInput
 
 NAMES = ("local", "rules", "openai")
-BASELINES = ("base", "local-unconstrained")
-"""What `local` is held against: without our adapter, and without the grammar."""
+BASELINES = ("base", "local-unconstrained", "local-alone")
+"""What `local` is held against: without adapter, without grammar, without a second opinion."""
 
 
 def load(name: str) -> Planner:
@@ -31,8 +31,12 @@ def load(name: str) -> Planner:
     if name in ("local", *BASELINES):
         from agent.planners.local import LocalPlanner
 
-        constrained = name != "local-unconstrained"
-        return LocalPlanner(name, adapted=name != "base", constrained=constrained)
+        return LocalPlanner(
+            name,
+            adapted=name != "base",
+            constrained=name != "local-unconstrained",
+            advised=name != "local-alone",
+        )
     if name == "openai":
         from agent.planners.openai import from_environment
 

@@ -25,15 +25,20 @@ OTHER_SCRIPT = (
 class LocalPlanner:
     """Plans by SmolLM2-135M-Instruct with the adapter in `models/planner`.
 
-    Decoding is greedy and constrained: every proposal is a valid plan, and the same request has
-    the same one. Feedback is therefore not looked at: there are no faults to mend, and the model
-    was not trained to read them.
+    Decoding is greedy and constrained, and a second opinion is weighed: every proposal is a valid
+    plan, and the same request has the same one. Feedback is therefore not looked at: there are no
+    faults to mend, and the model was not trained to read them.
     """
 
     repairs = False
 
     def __init__(
-        self, name: str = "local", *, adapted: bool = True, constrained: bool = True
+        self,
+        name: str = "local",
+        *,
+        adapted: bool = True,
+        constrained: bool = True,
+        advised: bool = True,
     ) -> None:
         """Check that the base model is there; it is loaded at the first proposal.
 
@@ -42,12 +47,14 @@ class LocalPlanner:
             adapted: with our adapter; else the bare base model, which is shown examples.
             constrained: allow only valid plans. Off, to measure what that is worth: what the model
                 writes may then be none.
+            advised: with a second opinion (`agent.planners.second`). Off, to measure its worth.
 
         Raises:
             PlannerUnavailable: the base model is not on this machine.
         """
         self.name = name
         self._adapted, self._constrained = adapted, constrained
+        self._advised = adapted and constrained and advised
         try:
             if not converted_folder().is_dir():
                 ensure_base(fetch=False)
@@ -66,6 +73,10 @@ class LocalPlanner:
     def info(self) -> dict[str, str]:
         """The hashes of base model and adapter, the prompt form's name, how text is decoded."""
         decoding = "greedy, within the grammar" if self._constrained else "greedy"
+        if self._advised:
+            from agent.planners.second import ORGAN, RULES
+
+            decoding += f"; second opinion: rules {RULES:g}, organ {ORGAN:g} nats"
         return {**self._decoder.info, "decoding": decoding}
 
     def propose(self, request: PlannerRequest) -> Proposal:
@@ -77,13 +88,18 @@ class LocalPlanner:
         Raises:
             PlannerUnavailable: the base model is not on this machine, or is damaged.
         """
+        from agent.planners.second import rivals
         from models.planner.decode import PromptTooLong
 
+        history, said = plain_turns(request), request.instruction
         if _other_script(request.instruction):
             return _ask_back(OTHER_SCRIPT)
         try:
             decoded = self._decoder.plan(
-                plain_turns(request), request.instruction, constrained=self._constrained
+                history,
+                said,
+                constrained=self._constrained,
+                rivals=(lambda own: rivals(history, said, own)) if self._advised else None,
             )
         except PromptTooLong as too_long:
             return _ask_back(f"I can't read that: {too_long}. Please say it more briefly.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,26 +13,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from llguidance import LLMatcher, LLTokenizer
-from safetensors import safe_open
-from transformers import DynamicCache, LlamaForCausalLM
-from transformers.utils import logging as transformers_logging
+from transformers import DynamicCache
 
 from models.planner.base import converted_base
 from models.planner.fetch import GGUF_NAME, GGUF_SHA256, file_sha256
 from models.planner.grammar import PlanState, write_plan
+from models.planner.lora import load_model
 from models.planner.serialise import (
     TEMPLATE,
     Call,
     Turn,
     parse_plan,
+    plan_lines,
     prompt_text,
     thread_text,
 )
 from models.planner.tokens import PlanTokenizer
 
 ADAPTER = Path(__file__).with_name("adapter.safetensors")
-LORA_SCALE = 48 / 24
-"""The adapter's alpha over its rank; see `adapter.md`."""
 MAX_PROMPT_TOKENS = 2048
 MAX_FREE_TOKENS = 128
 """Where an unconstrained plan is cut off. A constrained one is bounded by its grammar."""
@@ -43,18 +41,39 @@ class PromptTooLong(ValueError):  # noqa: N818 - named for what the user gave
 
 
 @dataclass(frozen=True)
+class Rival:
+    """Another plan than the model's own, for the model to weigh.
+
+    Attributes:
+        calls: the plan, valid under the contract.
+        margin: how much less likely than its own plan the model may find it, in nats, and it wins.
+        source: who says so, for traces.
+    """
+
+    calls: Sequence[Call]
+    margin: float
+    source: str
+
+
+Rivals = Callable[[list[Call]], Sequence[Rival]]
+"""Gives the rivals of the plan that the model wrote."""
+
+
+@dataclass(frozen=True)
 class Decoded:
-    """What the model wrote.
+    """What the model wrote, or chose.
 
     Attributes:
         calls: the plan; valid under the contract where decoding was constrained.
-        text: the plan's lines as written.
+        text: the plan's lines.
         prompt: the prompt's whole text.
+        source: of the rival that was chosen; empty where it is the model's own plan.
     """
 
     calls: list[Call]
     text: str
     prompt: str
+    source: str = ""
 
 
 _decoding = threading.Lock()
@@ -76,51 +95,6 @@ def _one_thread() -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
-def load_model(base: Path, adapter: Path | None) -> LlamaForCausalLM:
-    """The base model in bfloat16 on the CPU, with the LoRA `adapter` merged into its weights.
-
-    Args:
-        base: a folder written by `models.planner.base.convert`.
-        adapter: safetensors in peft's key names, or None for the bare base model.
-
-    Raises:
-        ValueError: the adapter has a weight that the base model has no place for.
-    """
-    with _no_progress_bar():
-        model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-    if adapter is not None:
-        with _one_thread():
-            _merge(model, adapter)
-    model.eval().requires_grad_(False)
-    return model
-
-
-def _merge(model: LlamaForCausalLM, adapter: Path) -> None:
-    weights = dict(model.named_parameters())
-    with safe_open(adapter, "pt") as file, torch.no_grad():
-        for key in file.keys():  # noqa: SIM118 - a safe_open handle is not a mapping
-            stem, is_down, _ = key.partition(".lora_A.weight")
-            if not is_down:
-                continue
-            name = stem.removeprefix("base_model.model.") + ".weight"
-            if name not in weights:
-                raise ValueError(f"{adapter.name} does not fit the base model: {key}")
-            down, up = file.get_tensor(key), file.get_tensor(f"{stem}.lora_B.weight")
-            change = (up.float() @ down.float()) * LORA_SCALE
-            weights[name].copy_(weights[name].float() + change)
 
 
 class Decoder:
@@ -164,9 +138,14 @@ class Decoder:
         }
 
     def plan(
-        self, history: Sequence[Turn], instruction: str, *, constrained: bool = True
+        self,
+        history: Sequence[Turn],
+        instruction: str,
+        *,
+        constrained: bool = True,
+        rivals: Rivals | None = None,
     ) -> Decoded:
-        """Write the plan for `instruction`, greedily.
+        """Write the plan for `instruction`, greedily, and weigh it against its rivals.
 
         The oldest turns are left out of a prompt that would be too long.
 
@@ -175,6 +154,7 @@ class Decoder:
             instruction: what the user asks now.
             constrained: allow only lines of `line_pattern`. Off, the bare model writes, for
                 evaluation: then the plan may be invalid.
+            rivals: other plans that may be meant; only with `constrained`.
 
         Raises:
             PromptTooLong: the instruction alone has more than `MAX_PROMPT_TOKENS` tokens.
@@ -184,8 +164,49 @@ class Decoder:
         state = PlanState.after(history)
         first = state.number
         with _one_thread(), torch.inference_mode():
-            text = self._write_lines(ids, state) if constrained else self._write_any(ids)
-        return Decoded(parse_plan(text, first, state.results), text, prompt_text(thread))
+            if not constrained:
+                text = self._write_any(ids)
+                return Decoded(parse_plan(text, first, state.results), text, prompt_text(thread))
+            text, cache = self._write_lines(ids, state)
+            own = Decoded(parse_plan(text, first, state.results), text, prompt_text(thread))
+            return self._weighed(own, rivals(own.calls) if rivals else (), first, ids, cache)
+
+    def _weighed(
+        self,
+        own: Decoded,
+        rivals: Sequence[Rival],
+        first: int,
+        ids: list[int],
+        cache: DynamicCache,
+    ) -> Decoded:
+        """The likeliest of the model's own plan and its rivals, each of them with its margin.
+
+        Args:
+            own: the model's plan.
+            rivals: the others.
+            first: the number of the plans' first call.
+            ids: the prompt.
+            cache: what the model has read: examples, prompt, plan.
+        """
+        if not rivals:
+            return own
+        unread = len(self._static) + len(ids) - 1 - cache.get_seq_length()
+        cache.crop(unread)
+        best, most = own, self._likelihood(own.text, ids[-1], cache)
+        for rival in rivals:
+            text = "\n".join(plan_lines(rival.calls, first))
+            score = self._likelihood(text, ids[-1], cache) + rival.margin
+            if score > most:
+                best, most = Decoded([*rival.calls], text, own.prompt, rival.source), score
+        return best
+
+    def _likelihood(self, text: str, last: int, cache: DynamicCache) -> float:
+        """The log probability of a plan's text after the prompt, whose `last` token is unread."""
+        written = self.tokenizer.written(text)
+        read = torch.tensor([[last, *written[:-1]]])
+        logits = self.model(read, past_key_values=cache).logits[0].float()
+        cache.crop(-read.shape[1])
+        return float(logits.log_softmax(-1).gather(1, torch.tensor(written)[:, None]).sum())
 
     def _fit(self, history: Sequence[Turn], instruction: str) -> tuple[str, list[int]]:
         for first in range(len(history) + 1):
@@ -210,8 +231,12 @@ class Decoder:
                 self._scores(self._static, self._static_cache)
         return copy.deepcopy(self._static_cache)
 
-    def _write_lines(self, ids: list[int], state: PlanState) -> str:
-        """Lines of valid plan, one grammar a line, until the model ends at a line's end."""
+    def _write_lines(self, ids: list[int], state: PlanState) -> tuple[str, DynamicCache]:
+        """Lines of valid plan, one grammar a line, until the model ends at a line's end.
+
+        Returns:
+            The lines, and the cache of what the model has read: all but the last few tokens.
+        """
         cache, pending = self._primed(), ids
 
         def write_line(pattern: str, lines: Sequence[str]) -> str:
@@ -223,7 +248,7 @@ class Decoder:
             line, pending = self._write_line(pending, cache, matcher)
             return line
 
-        return write_plan(state, write_line)
+        return write_plan(state, write_line), cache
 
     def _write_line(
         self, pending: list[int], cache: DynamicCache, matcher: LLMatcher

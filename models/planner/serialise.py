@@ -1,7 +1,8 @@
 """The one text form of threads and plans, used alike in training, decoding and serving.
 
 A thread is, for each turn, `> instruction`, its calls a line each, and `= result`; it ends with the
-instruction to plan for. A plan is one line a call, numbered on through the thread:
+instruction to plan for. Instructions in other languages have their nouns in English (`gloss`). A
+plan is one line a call, numbered on through the thread:
 
     $1 tissue liver            classify_tissue(expected="liver"); "tissue ?" is null
     $2 segment portal tract    segment(target="portal tract")
@@ -18,12 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.planner.gloss import gloss
 from models.planner.replies import REPLIES, reason_of, reply_text
 
 Call = dict[str, Any]
 """One tool call as the contract writes it: `{"tool": str, "args": {...}}`."""
 
-TEMPLATE = "histopilot-plan-1"
+TEMPLATE = "histopilot-plan-2"
 """Names this form; it changes whenever the same thread would be written differently."""
 
 _WORD = r"[0-9A-Za-zÀ-ɏΑ-ΡΣ-Ωα-ω'’()/&%+.,-]{1,32}"
@@ -64,19 +66,23 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def thread_text(history: Sequence[Turn], instruction: str, first: int = 0) -> str:
+def thread_text(
+    history: Sequence[Turn], instruction: str, first: int = 0, *, verbatim: bool = False
+) -> str:
     """The thread that ends with `instruction`, as lines joined by line breaks.
 
-    Turns before the index `first` are left out; the others keep their calls' numbers.
+    Turns before the index `first` are left out; the others keep their calls' numbers. `verbatim`
+    leaves the instructions as they are, for a reader other than the planner's model.
     """
+    said = str if verbatim else gloss
     lines: list[str] = []
     number = 1 + sum(len(turn.calls) for turn in history[:first])
     for turn in history[first:]:
-        lines.append(f"> {one_line(turn.instruction)}")
+        lines.append(f"> {one_line(said(turn.instruction))}")
         lines += plan_lines(turn.calls, number)
         lines.append(f"= {one_line(turn.result)}")
         number += len(turn.calls)
-    lines.append(f"> {one_line(instruction)}")
+    lines.append(f"> {one_line(said(instruction))}")
     return "\n".join(lines)
 
 

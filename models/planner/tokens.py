@@ -38,10 +38,14 @@ class PlanTokenizer:
             for match in _CALL_LINE.finditer(thread)
         ]
         own = [any(a <= start < b for a, b in spans) for start, _ in user.offsets]
-        written = [*self._ids(plan), self.end]
+        written = self.written(plan)
         ids = [*self.prompt(thread), *written]
         before = len(ids) - len(written) - 1 - len(own)
         return ids, [False, *own, *[False] * before, *[True] * len(written)]
+
+    def written(self, plan: str) -> list[int]:
+        """The ids of a plan's text as the model writes it, with the token that ends it."""
+        return [*self._ids(plan), self.end]
 
     def decode(self, ids: list[int]) -> str:
         """The text of `ids`, without control tokens."""

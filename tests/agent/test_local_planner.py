@@ -11,7 +11,7 @@ from agent.planners import load
 from agent.planners.base import PlannerRequest, PlannerUnavailable
 from agent.planners.local import LocalPlanner
 from models.planner import fetch
-from models.planner.decode import ADAPTER, Decoded, PromptTooLong
+from models.planner.decode import ADAPTER, Decoded, PromptTooLong, Rival, Rivals
 from models.planner.fewshot import EXAMPLES
 from models.planner.serialise import PlanSyntaxError, parse_plan
 from models.planner.serialise import Turn as PlainTurn
@@ -28,12 +28,19 @@ class FakeDecoder:
     def __init__(self) -> None:
         self.shown: list[tuple[list[PlainTurn], str]] = []
         self.constrained: list[bool] = []
+        self.rivals: list[list[Rival] | None] = []
 
     def plan(
-        self, history: list[PlainTurn], instruction: str, *, constrained: bool = True
+        self,
+        history: list[PlainTurn],
+        instruction: str,
+        *,
+        constrained: bool = True,
+        rivals: Rivals | None = None,
     ) -> Decoded:
         self.shown.append((history, instruction))
         self.constrained.append(constrained)
+        self.rivals.append(list(rivals([MEASURE])) if rivals else None)
         if not constrained:
             raise PlanSyntaxError("not a plan line with number 1: 'banana'")
         if len(instruction) > 100:
@@ -59,13 +66,20 @@ def test_a_request_goes_to_the_model_and_its_plan_comes_back(planner: LocalPlann
     decoder: FakeDecoder = planner.__dict__["_decoder"]
     assert decoder.shown == [([PlainTurn("tumor", [SEGMENT], "present")], "how big?")]
     assert decoder.constrained == [True]
-    assert planner.info() == {**FakeDecoder.info, "decoding": "greedy, within the grammar"}
+    assert decoder.rivals == [[]], "the rules give the same plan"
+    decoding = "greedy, within the grammar; second opinion: rules 1.5, organ 8 nats"
+    assert planner.info() == {**FakeDecoder.info, "decoding": decoding}
 
 
 def test_without_the_grammar_what_is_no_plan_is_a_fault(planner: LocalPlanner) -> None:
     bare = load("local-unconstrained")
     bare.__dict__["_decoder"] = FakeDecoder()
     assert (bare.name, bare.info()["decoding"]) == ("local-unconstrained", "greedy")
+    alone = load("local-alone")
+    alone.__dict__["_decoder"] = decoder = FakeDecoder()
+    assert alone.info()["decoding"] == "greedy, within the grammar"
+    alone.propose(PlannerRequest(instruction="count"))
+    assert decoder.rivals == [None]
     with pytest.raises(InvalidPlan, match="no JSON list of calls"):
         read_plan(bare.propose(PlannerRequest(instruction="count")).raw)
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, GgufConfig, LlamaFo
 from agent.plan import validate
 from models.planner import decode, fetch
 from models.planner.base import converted_base
-from models.planner.decode import Decoder, PromptTooLong
+from models.planner.decode import Decoder, PromptTooLong, Rival
 from models.planner.fetch import BaseModelMissing
 from models.planner.grammar import MAX_CALLS, PlanState, line_pattern, write_plan
 from models.planner.serialise import Call, PlanSyntaxError, Turn, parse_plan
@@ -260,3 +260,32 @@ def test_the_shipped_planner_plans() -> None:
         ("extract_boxes", "$1")
     ]
     assert _ask(decoder, "Does this patient need chemotherapy?")[0][:2] == ("reply", "decline")
+
+
+def test_a_rival_wins_within_its_margin(babblers: list[Decoder]) -> None:
+    babbler, history = babblers[1], [Turn("outline the tumor", [SEGMENT], "present 0.9")]
+    own = babbler.plan(history, "box it").calls
+    shown: list[list[Call]] = []
+    for margin, winner in ((1e6, [BOXES]), (-1e6, own)):
+
+        def rivals(calls: list[Call], margin: float = margin) -> list[Rival]:
+            shown.append(calls)
+            return [Rival([BOXES], margin, "test")]
+
+        decoded = babbler.plan(history, "box it", rivals=rivals)
+        assert decoded.calls == winner
+        assert decoded.source == ("test" if winner == [BOXES] else "")
+    assert shown == [own, own]
+
+
+def test_a_plan_is_as_likely_as_the_sum_of_its_tokens(babblers: list[Decoder]) -> None:
+    decoder = babblers[1]
+    ids, text = decoder.tokenizer.prompt("> box it"), "$2 boxes $1"
+    with torch.inference_mode():
+        cache = fresh_cache(decoder)
+        decoder._scores(ids[:-1], cache)
+        got = [decoder._likelihood(text, ids[-1], cache) for _ in range(2)]
+        written = decoder.tokenizer.written(text)
+        logits = decoder.model(torch.tensor([ids + written])).logits[0, len(ids) - 1 : -1]
+    each = logits.float().log_softmax(-1)[range(len(written)), written]
+    np.testing.assert_allclose(got, float(each.sum()), rtol=0.01)

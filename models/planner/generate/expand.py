@@ -136,7 +136,7 @@ def expand(
     """
     seen: set[tuple[str, str]] = set()
     for seed in seeds:
-        thread = thread_text(seed.history, seed.instruction)
+        thread = thread_text(seed.history, seed.instruction, verbatim=True)
         seen.add((thread_text(seed.history, ""), words(seed.instruction)))
         answer = ask(_PROMPT.format(wordings=wordings, thread=thread))
         costs.requests += 1

@@ -72,6 +72,7 @@ _RETELLINGS = (
         r"(?P<what>.+): present (?P<p>[\d.]+)",
         "{what} found, p = {p}",
         "{what}: present ({p})",
+        "{what} found",
         "outlined {what}, confidence {p}",
     ),
     _retelling(
@@ -87,13 +88,14 @@ _RETELLINGS = (
         r"(?P<organ>[a-z ]+) (?P<p>0\.\d+)",
         "{organ}, probability {p}",
         "{organ} {p}, agrees with expected",
+        "{organ} {p}, agrees",
         "tissue: {organ} ({p})",
     ),
     _retelling(r"(?P<n>\d+) box(es)?", "{n} drawn", "{n} bounding boxes"),
     _retelling(r"area (?P<area>[^,]+)", "{area}", "total area: {area}"),
 )
 
-_SHARE_MISSING = 0.3
+_SHARE_MISSING = 0.45
 """How often a region's line states no share of the tissue: it is then to be measured."""
 _MISSING = ("outside vocabulary", "no input")
 """How the line of a call ends that gave nothing: what refers to it can't run."""

@@ -80,7 +80,8 @@ class Thread:
             self.lines[number] = self.world.line(rng, call, found)
         own = [self.lines[first + i] for i in range(len(calls))]
         others = rng.random() < _RETOLD
-        result = "; ".join(retold(rng, line) if others else line for line in own)
+        joint = rng.choice(_JOINTS) if others else _JOINTS[0]
+        result = joint.join(retold(rng, line) if others else line for line in own)
         self.turns.append(Turn(instruction, calls, result))
         if intent.wants:
             self.last = intent
@@ -114,8 +115,10 @@ def _retold(rng: Random, turn: Turn) -> Turn:
     return Turn(turn.instruction, [call], rng.choice((text, "", kind)))
 
 
-_RETOLD = 0.3
+_RETOLD = 0.4
 """How often a turn's result is in the words of another system."""
+_JOINTS = ("; ", "; ", " | ", ". ")
+"""What stands between the lines of a turn's calls: ours first, then other systems'."""
 _WORDS = {
     "clarify": ("Which structure do you mean?", "What should I outline or count?"),
     "decline": ("I can't do that.", "That is beyond what this system does."),

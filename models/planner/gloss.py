@@ -1,0 +1,197 @@
+"""Nouns of other languages in English, before the model reads an instruction.
+
+The embedded model was pretrained on English: it takes in the verbs and the word order of six more
+languages from few examples, but not hundreds of nouns. Those are in a lexicon already, that of the
+generator, so they are looked up: "Kupffer-Zellen in der Leber zählen" is read as "kupffer cell in
+der liver zählen". Training and decoding share this, as part of the one prompt form. English is left
+as it is, and so is every word that the lexicon doesn't have.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from models.ontology import concepts, fold
+
+LANGUAGES = ("es", "fr", "de", "it", "ca", "pt")
+"""What is read besides English."""
+
+_DATA = resources.files("models.planner") / "generate"  # not imported: it imports this
+_WORD = re.compile(r"[^\W\d_]+(?:·[^\W\d_]+)*")
+_ENDINGS = {"de": re.compile(r"(?:en|ern|er|es|n|e|s)$")}
+_ROMANCE = re.compile(r"(?:es|os|as|is|us|i|e|o|a|s)$")
+_SHORT = 4
+"""Words of fewer letters are kept whole, and are nouns only after an article."""
+_LONGEST = 5
+"""Words of the longest noun phrase that is looked up."""
+_SPECIMEN = re.compile(
+    r"bi[oò]ps|muestr|amostr|mostr|cort|secci|se[cç]|pie[zc]|tej|teix|teci|tessut|tissu|frag|framm"
+    r"|[ée]chant|coup|pi[èe]c|pr[ée]l[eè]v|campion|sezion|prelev|punci|ponct|agoaspir|tall"
+)
+_GERMAN_SPECIMEN = re.compile(
+    r"(?:en|n|s)?(?:biops\w*|pe|stanz\w*|gewebe\w*|schnitt\w*|pr[äa]e?parat\w*|resekt\w*|prob\w*)$"
+)
+
+
+@dataclass(frozen=True)
+class _Lexicon:
+    """What is known of one language.
+
+    Attributes:
+        nouns: stems of a noun phrase to its English name.
+        adjectives: stem of an organ's adjective to the organ; for German what compounds begin with.
+        words: stems of all words that people use with them, by which the language is told.
+    """
+
+    nouns: Mapping[Sequence[str], str]
+    adjectives: Mapping[str, str]
+    words: frozenset[str]
+
+
+def gloss(text: str) -> str:
+    """`text` with its nouns in English, where it is in one of `LANGUAGES`.
+
+    Args:
+        text: an instruction, any string; the work grows linearly with its length.
+    """
+    code = language_of(text)
+    if code == "en":
+        return text
+    out: list[str] = []
+    end = 0
+    for start, stop, english in _found(text, code):
+        out += (text[end:start], english)
+        end = stop
+    return "".join((*out, text[end:]))
+
+
+def language_of(text: str) -> str:
+    """The language that has most of the words of `text`; English where none has more."""
+    words = [match[0] for match in _WORD.finditer(text)]
+    if all(_key(word) in _english() for word in words):
+        return "en"
+    known = {code: sum(_stem(w, code) in _lexicon(code).words for w in words) for code in LANGUAGES}
+    best = max(LANGUAGES, key=known.__getitem__)
+    english = sum(_key(word) in _english() for word in words)
+    return best if known[best] > english else "en"
+
+
+def _found(text: str, code: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and English of what the lexicon of `code` has, longest phrases first."""
+    words = list(_WORD.finditer(text))
+    stems = [_stem(word[0], code) for word in words]
+    at = 0
+    while at < len(words):
+        length, english = _noun(stems, at, code) or _adjective(words, stems, at, code) or (0, "")
+        if length:
+            yield words[at].start(), words[at + length - 1].end(), english
+        at += length or 1
+
+
+def _noun(stems: Sequence[str], at: int, code: str) -> tuple[int, str] | None:
+    nouns = _lexicon(code).nouns
+    for length in range(min(_LONGEST, len(stems) - at), 0, -1):
+        english = nouns.get(tuple(stems[at : at + length]))
+        bare = length == 1 and len(stems[at]) < _SHORT
+        article = at > 0 and len(stems[at - 1]) < _SHORT
+        if english and (article or not bare):
+            return length, english
+    return None
+
+
+def _adjective(
+    words: Sequence[re.Match[str]], stems: Sequence[str], at: int, code: str
+) -> tuple[int, str] | None:
+    """An organ's adjective beside a specimen: "biopsia hepática", "Leberbiopsie"."""
+    adjectives = _lexicon(code).adjectives
+    if code == "de":
+        key = _key(words[at][0])
+        for begin, organ in adjectives.items():
+            rest = key.removeprefix(begin)
+            if rest != key and _GERMAN_SPECIMEN.match(rest):
+                return 1, f"{organ} {rest}"
+        return None
+    beside = any(_SPECIMEN.match(_key(word[0])) for word in words[max(0, at - 2) : at])
+    return (1, adjectives[stems[at]]) if beside and stems[at] in adjectives else None
+
+
+def _key(word: str) -> str:
+    """A word as words are compared: lower case, no accents, ligatures apart."""
+    return fold(word.replace("·", "").replace("œ", "oe").replace("æ", "ae")).replace(" ", "")
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str, code: str) -> str:
+    """A word without the endings of number and gender, roughly."""
+    key = _key(word)
+    if code == "de":
+        key = re.sub(r"([aou])e", r"\1", key)  # umlauts may be spelt so
+    if len(key) <= _SHORT:
+        return key
+    if code == "pt":
+        key = re.sub(r"ns$", "m", key)
+    return _ENDINGS.get(code, _ROMANCE).sub("", key)
+
+
+def _stems(phrase: str, code: str) -> tuple[str, ...]:
+    return tuple(_stem(match[0], code) for match in _WORD.finditer(phrase))
+
+
+def _rows(name: str) -> Iterable[dict[str, str]]:
+    return csv.DictReader((_DATA / "lexicon" / name).read_text("utf-8").splitlines())
+
+
+def _bare(phrase: str) -> str:
+    """A noun phrase of the lexicon without its article."""
+    return re.split(r"(?<=^[lL])['’]|\s", phrase, maxsplit=1)[1]
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def _lexicon(code: str) -> _Lexicon:
+    nouns: dict[Sequence[str], str] = {}
+    for name in ("translations.csv", "organs.csv", "sites.csv"):
+        for row in _rows(name):
+            nouns.setdefault(_stems(_bare(row[code]), code), row.get("concept") or row["site"])
+    for row in _rows("synonyms.csv"):
+        if row["language"] == code:
+            nouns.setdefault(_stems(row["said"], code), row["concept"])
+    adjectives = {row[code]: row["concept"] for row in _rows("adjectives.csv")}
+    key = _key if code == "de" else lambda adjective: _stem(adjective, code)
+    ordered = sorted(adjectives, key=len, reverse=True)
+    return _Lexicon(
+        nouns,
+        {key(adjective): adjectives[adjective] for adjective in ordered},
+        frozenset(
+            stem
+            for phrase in (*_frames(code), *map(" ".join, nouns), *adjectives)
+            for stem in _stems(phrase, code)
+        ),
+    )
+
+
+@lru_cache(maxsize=1)
+def _english() -> frozenset[str]:
+    names = [name for concept in concepts() for name in (concept.name, *concept.synonyms)]
+    words = {_key(word) for text in (*_frames("en"), *names) for word in _WORD.findall(text)}
+    return frozenset(words | {f"{word}s" for word in words})
+
+
+def _frames(code: str) -> list[str]:
+    """The frames of a language, without their slots: the words that its speakers use."""
+    frames = tomllib.loads((_DATA / "frames" / f"{code}.toml").read_text("utf-8"))
+    return [re.sub(r"\{[^}]*\}", " ", text) for text in _texts(frames)]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    else:
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)

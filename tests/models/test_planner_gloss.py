@@ -1,0 +1,91 @@
+"""Nouns of other languages in English, and organs in words."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.ontology import find
+from models.planner import gloss as module
+from models.planner.generate import examples
+from models.planner.gloss import gloss, language_of
+from models.planner.organs import borne_out, organs_in
+from models.planner.serialise import Turn, thread_text
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("Cuenta los linfocitos dentro del tumor", "Cuenta los lymphocyte dentro del tumor"),
+        ("biopsia epatica, conta gli epatociti", "biopsia liver, conta gli hepatocyte"),
+        ("Leberbiopsie: bitte Kupffer-Zellen zählen", "liver biopsie: bitte kupffer cell zählen"),
+        ("schliesse die Fetttroepfchen aus", "schliesse die fat droplet aus"),
+        ("c'est bien de la rate, non ?", "c'est bien de la spleen, non ?"),
+        (
+            "Compta els nuclis de les cèl·lules epitelials",
+            "Compta els nucleus de les epithelial cell",
+        ),
+        ("no rim, conta os glomérulos", "no kidney, conta os glomerulus"),
+        ("biopsie de l’œil", "biopsie de l’eye"),
+    ],
+)
+def test_nouns_are_put_into_english(said: str, read: str) -> None:
+    assert gloss(said) == read
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "Count the mitotic rate per HPF", "os", "wie viele davon?", "数一下淋巴细胞", "12 %"],
+)
+def test_what_has_none_stays(said: str) -> None:
+    assert gloss(said) == said
+
+
+@given(st.text(max_size=60))
+@settings(deadline=None)
+def test_any_text_can_be_read(said: str) -> None:
+    assert isinstance(gloss(said), str)
+    organs_in(said)
+
+
+def test_the_language_is_told_apart() -> None:
+    made = [e for e in examples(5, 400) if len(e.instruction.split()) > 3]
+    wrong = [e for e in made if language_of(e.instruction) != e.tags[1]]
+    assert len(wrong) <= 0.03 * len(made)
+
+
+def test_every_synonym_means_something_that_the_ontology_has() -> None:
+    file = module._DATA / "lexicon" / "synonyms.csv"
+    rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+    assert [row for row in rows if find(row["concept"]) is None] == []
+    assert {row["language"] for row in rows} <= set(module.LANGUAGES)
+
+
+def test_threads_are_glossed_for_the_model_and_verbatim_for_others() -> None:
+    history = [Turn("zähle die Lymphozyten im Stroma", [], "")]
+    assert "lymphocyte im stroma" in thread_text(history, "und die Plasmazellen im Tumor?")
+    assert "die Lymphozyten" in thread_text(history, "und?", verbatim=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "organs"),
+    [
+        ("this here is a vas deferens, isn't it?", ("vas deferens",)),
+        ("Ileal biopsy, ?Crohn. Neutrophils in the crypts?", ("ileum",)),
+        ("cerebellar cortex: count the Purkinje cells", ("brain",)),
+        ("hepatocytes, in this kidney?", ("liver", "kidney")),
+        ("Bronchus: outline the glands", ("lung", "bronchus")),
+        ("count the lymphocytes in the tumor", ()),
+    ],
+)
+def test_organs_are_found_in_words(said: str, organs: tuple[str, ...]) -> None:
+    assert organs_in(said) == organs
+
+
+def test_an_organ_is_borne_out_by_its_words_or_by_another_name() -> None:
+    assert borne_out("sural nerve", "sural nerve biopsy")
+    assert borne_out("liver", "hepatic biopsy")
+    assert not borne_out("testis", "is it vas deferens?")
