@@ -155,7 +155,7 @@ def _measured(
         if output is None:
             continue
         if call.tool in ("segment", "count_nuclei"):
-            answer["masks"].append(_mask(ref, call, names[ref], output))
+            answer["masks"].append(mask_of(ref, call, names[ref], output))
         if call.tool == "extract_boxes":
             source = call.args["source"]
             answer["boxes"] += [
@@ -170,7 +170,8 @@ def _measured(
     return answer
 
 
-def _mask(ref: str, call: Call, name: str, output: dict[str, Any]) -> dict[str, Any]:
+def mask_of(ref: str, call: Call, name: str, output: dict[str, Any]) -> dict[str, Any]:
+    """The answer's entry for what a call has outlined or counted: `name` in words."""
     mask = {
         "call": ref,
         "target": name,
@@ -196,7 +197,7 @@ def _earlier_masks(
         result = results[ref]
         if result["output"] is not None:
             call = Call(tool=result["tool"], args=result["args"])
-            masks.append(_mask(ref, call, names[ref], result["output"]))
+            masks.append(mask_of(ref, call, names[ref], result["output"]))
     return masks
 
 

@@ -10,14 +10,13 @@ import logging
 import math
 import re
 import secrets
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent.demo.audience import Audience
 from agent.demo.corrections import Correction
 from agent.demo.drawings import plan_graph
 from agent.demo.files import PREFIX, Offer
@@ -25,6 +24,7 @@ from agent.demo.line import Line, Turn
 from agent.demo.picture import MAX_PIXELS, TILE, Picture, levels_of, tile_of
 from agent.demo.regions import Region, Regions
 from agent.demo.result import Result
+from agent.demo.sketch import Sketch
 from agent.demo.steps import Messages, Steps, as_text
 from agent.session import Kit, Outcome, Thread, checked_instruction
 from tools.errors import BadInput
@@ -35,8 +35,6 @@ AFTER_REGION = ("Count the nuclei inside it", "How large is it?")
 YES, NO = "Yes, go on", "No, stop"
 _MEANT = {YES.lower(): True, NO.lower(): False, "yes": True, "no": False}
 _TILE_NAME = re.compile(r"tile-(\d{1,2})-(\d{1,5})-(\d{1,5})\.jpg", re.ASCII)
-_PULSE_S = 15.0
-_MAX_PAGES = 4
 _REST = " The step that was running ends in the background, and what it finds is dropped."
 
 
@@ -91,9 +89,8 @@ class Conversation:
         self._steps: Steps | None = None
         self._running: Steps | None = None
         self._turn: Turn | None = None
-        self._pages: deque[object] = deque(maxlen=_MAX_PAGES)
-        self._changed = threading.Condition()
-        self._version = 0
+        self._audience = Audience()
+        self._changed = self._audience.changed
         hint = ""
         if math.prod(picture.shape) > MAX_PIXELS:
             hint = " It is large: drag a region (▭) to ask about it in full detail."
@@ -154,8 +151,8 @@ class Conversation:
             self._steps = self._running = steps
             self._said.append({"role": "user", "content": words})
             work = partial(self._work, steps, thread, words, go_on)
-            self._turn = turn = Turn(self, work, self._touch)
-            self._touch()
+            self._turn = turn = Turn(self, work, self._audience.touch)
+            self._audience.touch()
         try:
             self._line.join(turn)
         except BadInput as full:
@@ -181,32 +178,17 @@ class Conversation:
             BadInput: it can't be of anything that is shown.
         """
         with self._changed:
+            self._free()  # what is shown may be of the turn that runs
             if self._result is None:
                 raise BadInput("There is nothing to correct.")
             self._result.correct(correction, shared)
             self.files |= self._result.files
             self._viewer = {**self._viewer, "noted": list(self._result.noted)}
-            self._touch()
+            self._audience.touch()
 
     def follow(self) -> Iterator[None]:
-        """Yields at once, and then whenever there is something new, until no turn runs.
-
-        Now and then also for nothing: only so does a page that is gone let go of its thread. Of
-        too many pages the one that came first goes.
-        """
-        me, seen = object(), -1
-        with self._changed:
-            self._pages.append(me)
-        while True:
-            with self._changed:
-                if self._version == seen:
-                    self._changed.wait(_PULSE_S)
-                if me not in self._pages:
-                    return
-                seen, running = self._version, self.running
-            yield
-            if not running:
-                return
+        """Yields at once, and then whenever there is something new, until no turn runs."""
+        return self._audience.follow(lambda: self.running)
 
     def stop(self) -> None:
         """Stop the turn that runs or waits: for the user at once; on Ray its workers are freed too.
@@ -217,9 +199,10 @@ class Conversation:
             steps, self._running = self._running, None
             if steps is None or self._turn is None:
                 return
-            self._touch()
+            self._audience.touch()
             if steps.ended:  # only its files were still being written
                 return
+            self._settle()
             steps.end("Stopped")
             self._said += steps.messages()
             turn, store = self._turn, self._regions.thread().store
@@ -237,14 +220,20 @@ class Conversation:
             raise BadInput("The last question is still being worked on: wait, or stop it.")
 
     def _work(self, steps: Steps, thread: Thread, words: str, go_on: bool | None) -> None:
+        sketch = Sketch(thread.store, self.folder, f"sketch-{len(self._said)}")
+
         def listen(event: str, data: dict[str, Any], meta: dict[str, Any]) -> None:
+            drawn = sketch.take(event, data)
             with self._changed:
                 if self._running is not steps:
                     raise Stopped("stopped")
                 steps.take(event, data, meta)
-                self._touch()
+                if drawn is not None:
+                    self.files[drawn.name] = Offer(drawn)
+                    self._viewer = {**self._viewer, "features": drawn.name, "noted": []}
+                self._audience.touch()
 
-        self._touch()
+        self._audience.touch()
         try:
             if go_on is None:
                 outcome = self._regions.ask(thread, words, listen)
@@ -281,7 +270,6 @@ class Conversation:
             self.files |= result.files
             if self._running is steps:
                 self._result = result
-                self._viewer = {**self._viewer, "features": result.features, "noted": []}
 
     def _fail(self, steps: Steps, text: str) -> None:
         with self._changed:
@@ -295,8 +283,15 @@ class Conversation:
     def _end(self, steps: Steps) -> None:
         with self._changed:
             if self._running is steps:
+                self._settle()
                 self._running = None
-                self._touch()
+                self._audience.touch()
+
+    def _settle(self) -> None:
+        """Show what the last answer found, in place of what a turn has sketched."""
+        result = self._result
+        features, noted = (result.features, list(result.noted)) if result else (None, [])
+        self._viewer = {**self._viewer, "features": features, "noted": noted}
 
     def _next(self, answer: dict[str, Any]) -> tuple[str, ...]:
         """What one may well ask after an answer."""
@@ -309,9 +304,4 @@ class Conversation:
         clicks = [{"value": option, "label": option} for option in options]
         with self._changed:
             self._said.append({"role": "assistant", "content": text, "options": clicks})
-            self._touch()
-
-    def _touch(self) -> None:
-        with self._changed:
-            self._version += 1
-            self._changed.notify_all()
+            self._audience.touch()

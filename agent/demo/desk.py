@@ -46,7 +46,7 @@ class Sample:
 
 
 SAMPLES = {
-    "Skin": Sample(
+    "Skin, H&E": Sample(
         sample_path(),
         (
             "Count the nuclei inside the epidermis",
@@ -54,7 +54,7 @@ SAMPLES = {
             "Count the nuclei",
         ),
     ),
-    "Not H&E: colon, DAB": Sample(
+    "Colon, not H&E": Sample(
         Path(str(files("skimage.data") / "ihc.png")), ("Count the nuclei", "Outline the tissue")
     ),
 }

@@ -30,6 +30,18 @@ def found(desk: Desk, token: str | None) -> Conversation:
     return talk
 
 
+def number_of(words: str | None) -> float | None:
+    """The number in a field, None where it is empty.
+
+    Raises:
+        BadInput: it is none.
+    """
+    try:
+        return float((words or "").strip().replace(",", ".")) if words else None
+    except ValueError:
+        raise BadInput(f"{words} is no number: give the µm per pixel, as in 0.25") from None
+
+
 def user_of(request: gr.Request) -> str:
     """Whom limits are counted for: the address that a request comes from."""
     return str(request.client.host) if request.client else ""

@@ -14,7 +14,7 @@ from agent.demo.conversation import Conversation
 from agent.demo.corrections import Correction
 from agent.demo.desk import SAMPLES, Desk, Sample
 from agent.demo.files import asset
-from agent.demo.guests import found, told, user_of
+from agent.demo.guests import found, number_of, told, user_of
 from agent.demo.regions import region_of
 from agent.demo.replay import replay_page
 from agent.session import MAX_INSTRUCTION_CHARS
@@ -24,7 +24,7 @@ NOTICE = "For research. Not a medical device."
 KEPT_S = 600
 """How long an upload is kept. Gradio names it by its content, so two users may share one."""
 _DECODERS = 2
-_EMPTY = "Drop an H&E image below, or take a sample: then ask, in your own words."
+_EMPTY = "Open an image or a sample. Then ask about it, in your own words."
 Page = tuple[Any, ...]
 
 
@@ -36,6 +36,7 @@ class _Parts:
     chat: Any
     words: Any
     stop: Any
+    source: Any
     samples: list[Any]
     mpp: Any
     upload: Any
@@ -56,7 +57,10 @@ def build(desk: Desk) -> gr.Blocks:
     with page:
         token = gr.BrowserState(None, storage_key="histopilot")
         kept = " Corrections, and the images they are of, are kept." if desk.collects else ""
-        gr.Markdown(f"# HistoPilot\nAsk an H&E image a question in words. **{NOTICE}**{kept}")
+        gr.Markdown(
+            f"# HistoPilot\nAsk an H&E image a question in words. **{NOTICE}**{kept}",
+            elem_classes="hp-head",
+        )
         with gr.Tab("Ask"):
             parts = _layout(token)
         _talking(page, desk, parts)
@@ -74,9 +78,18 @@ def build(desk: Desk) -> gr.Blocks:
 def _layout(token: gr.BrowserState) -> _Parts:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
+            with gr.Accordion("Image") as source, gr.Row():
+                upload = gr.File(label="PNG, JPEG, TIFF, SVS …", height=172, scale=3, min_width=170)
+                with gr.Column(scale=2, min_width=150):
+                    samples = [gr.Button(f"Sample: {name}", size="sm") for name in SAMPLES]
+                    mpp = gr.Textbox(
+                        label="µm per pixel", placeholder="where the file does not say"
+                    )
             chat = gr.Chatbot(
                 label="Conversation",
-                height="58vh",
+                show_label=False,
+                height="calc(100vh - 440px)",
+                min_height=320,
                 placeholder=_EMPTY,
                 render_markdown=False,
                 feedback_options=None,
@@ -90,14 +103,8 @@ def _layout(token: gr.BrowserState) -> _Parts:
                 max_length=MAX_INSTRUCTION_CHARS,
             )
             stop = gr.Button("Stop", variant="stop", visible=False)
-            upload = gr.File(label="Image: PNG, JPEG, TIFF, SVS …", height=130)
-            with gr.Row():
-                mpp = gr.Number(
-                    label="µm per pixel, where the file does not say", placeholder="e.g. 0.25"
-                )
-                samples = [gr.Button(name, min_width=120) for name in SAMPLES]
         with gr.Column(scale=3, min_width=320):
-            plan = gr.HTML(label="Plan")
+            plan = gr.HTML(label="Plan", elem_classes="hp-plans")
             types = "".join(f"<option>{cell.name}</option>" for cell in concepts("cell"))
             viewer = gr.HTML(
                 {},
@@ -107,7 +114,7 @@ def _layout(token: gr.BrowserState) -> _Parts:
                 apply_default_css=False,
             )
             findings = gr.HTML(label="Findings", apply_default_css=False)
-    return _Parts(token, chat, words, stop, samples, mpp, upload, plan, viewer, findings)
+    return _Parts(token, chat, words, stop, source, samples, mpp, upload, plan, viewer, findings)
 
 
 def _talking(page: gr.Blocks, desk: Desk, parts: _Parts) -> None:
@@ -145,21 +152,23 @@ def _talking(page: gr.Blocks, desk: Desk, parts: _Parts) -> None:
 
 
 def _opening(desk: Desk, parts: _Parts) -> None:
-    def start(file: str, size: float | None, earlier: str | None, request: gr.Request) -> Page:
-        return begun(Path(file), size, earlier, request)
+    def start(file: str, size: str, earlier: str | None, request: gr.Request) -> Page:
+        with told():
+            return begun(Path(file), number_of(size), earlier, request)
 
     def start_sample(name: str, earlier: str | None, request: gr.Request) -> Page:
-        return begun(SAMPLES.get(name, SAMPLES["Skin"]), None, earlier, request)
+        sample = SAMPLES.get(name.removeprefix("Sample: "), SAMPLES["Skin, H&E"])
+        return begun(sample, None, earlier, request)
 
     def begun(
         image: Path | Sample, size: float | None, earlier: str | None, request: gr.Request
     ) -> Page:
         with told():
             opened = desk.open(image, size, earlier, user_of(request))
-        return opened.token, None, *_page(opened)
+        return opened.token, None, gr.update(open=False), *_page(opened)
 
     event: dict[str, Any] = {
-        "outputs": [parts.token, parts.upload, *parts.shown()],
+        "outputs": [parts.token, parts.upload, parts.source, *parts.shown()],
         "concurrency_id": "open",
         "concurrency_limit": _DECODERS,
         "show_progress_on": parts.viewer,

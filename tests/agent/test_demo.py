@@ -29,7 +29,7 @@ from tools.execute import CallRequest, ImageHandle
 @pytest.mark.parametrize("upload", [True, False])
 def test_every_suggestion_is_answered_with_a_measurement(rules_kit, skin_file, upload) -> None:
     desk = Desk(rules_kit)
-    for first in QUESTIONS if upload else SAMPLES["Skin"].questions[:2]:
+    for first in QUESTIONS if upload else SAMPLES["Skin, H&E"].questions[:2]:
         talk = desk.open(skin_file, 0.499, None)
         said = turn(talk, first)
         assert said[1]["metadata"]["title"] == "Completed", (first, said[-1]["content"])
@@ -238,7 +238,7 @@ def test_the_page_names_its_own_field_and_no_option(demo: Served, skin_file, tmp
     assert "give the µm per pixel" in text
     client = Client(demo.url, verbose=False)
     with pytest.raises(AppError, match="99 µm per pixel is not a pixel size") as told:
-        client.predict(handle_file(bare), 99, None, api_name="/start")
+        client.predict(handle_file(bare), "99", None, api_name="/start")
     assert "--" not in str(told.value) + text
 
 

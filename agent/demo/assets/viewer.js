@@ -22,6 +22,7 @@ let lasso = null; // px of the image along the lasso that is being drawn
 let chosen = []; // the items that a correction is of
 let fetched = ""; // the features that are shown
 let queued = false;
+const GROW_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 600;
 
 const width = () => canvas.clientWidth;
 const height = () => canvas.clientHeight;
@@ -148,6 +149,12 @@ function drawLayer(layer) {
   pen.strokeStyle = layer.colour;
   pen.fillStyle = layer.colour;
   pen.lineWidth = (layer.instances ? 1.5 : 2.5) / zoom;
+  const grown = GROW_MS ? Math.min(1, (performance.now() - layer.since) / GROW_MS) : 1;
+  if (grown < 1) redraw();
+  pen.save();
+  pen.beginPath();
+  pen.rect(0, 0, image.width, image.height * grown);
+  pen.clip();
   for (const { shape, box } of layer.items) {
     if (box[0] > right || box[2] < left || box[1] > bottom || box[3] < top) continue;
     if (!layer.boxes) {
@@ -157,6 +164,7 @@ function drawLayer(layer) {
     }
     pen.stroke(shape);
   }
+  pen.restore();
 }
 
 function drawScale() {
@@ -220,9 +228,12 @@ function layersOf(features) {
     const instances = objectType === "detection";
     const key = `${instances} ${name}`;
     const boxes = !instances && name === "box";
-    const layer = { name, colour: `rgb(${color.join()})`, instances, boxes, on: true, items: [] };
-    if (!found.has(key)) found.set(key, layer);
+    const layer = { key, name, colour: `rgb(${color.join()})`, instances, boxes, items: [] };
+    if (!found.has(key)) found.set(key, { ...layer, on: true, since: performance.now() });
     found.get(key).items.push(itemOf(feature));
+  }
+  for (const { key, on, since } of layers) {
+    if (found.has(key)) Object.assign(found.get(key), { on, since }); // it was there already
   }
   const order = (layer) => Number(layer.instances) + 2 * Number(layer.boxes); // regions lie below
   return [...found.values()].sort((a, b) => order(a) - order(b));
@@ -276,7 +287,7 @@ async function show() {
   const value = props.value;
   if (!value || !value.base) return;
   const another = !image || image.base !== value.base;
-  if (another) tiles = new Map();
+  if (another) [tiles, layers] = [new Map(), []];
   image = { ...value };
   find(".hp-empty").hidden = true;
   frame = value.region;
