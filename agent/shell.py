@@ -34,6 +34,12 @@ def shown_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+def visible(text: str) -> str:
+    """`text` for a terminal: a mark for whatever would steer it or turn it around."""
+    mark = "\N{REPLACEMENT CHARACTER}"
+    return "".join(char if char.isprintable() or char == "\n" else mark for char in text)
+
+
 def complain(text: str) -> None:
     """One line on standard error."""
-    typer.echo(f"histopilot: {' '.join(text.split())}", err=True)
+    typer.echo(f"histopilot: {visible(' '.join(text.split()))}", err=True)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import track
 
+from agent.shell import visible
 from eval import untuned
 from eval.baselines import DEFAULT, beside
 from eval.baselines import load as load_planner
@@ -306,7 +307,7 @@ def main() -> None:
     try:
         app()
     except (BadInput, ModelUnavailable) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{visible(str(error))}\n")
         sys.exit(2)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
-from rich.markup import escape as plain
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from agent.shell import visible
 from eval.stats import PassK, Rate
 from tools.errors import BadInput
 
@@ -79,18 +80,23 @@ def pass_k_section(title: str, unit: str, values: Sequence[PassK]) -> Section:
     return Section(title, "", [("k", "pass^k", "95% interval", f"{unit} with k scored"), *rows])
 
 
+def _plain(text: str) -> str:
+    """Text that is neither rich's markup nor the terminal's."""
+    return escape_markup(visible(text))
+
+
 def show(sections: Iterable[Section], console: Console) -> None:
     """Print the sections without their plots."""
     for part in sections:
         if part.table:
             table = Table(title=part.title)
             for name in part.table[0]:
-                table.add_column(plain(name))
+                table.add_column(_plain(name))
             for row in part.table[1:]:
-                table.add_row(*map(plain, row))
+                table.add_row(*map(_plain, row))
             console.print(table)
         if part.text:
-            console.print(part.text, markup=False, soft_wrap=True)
+            console.print(visible(part.text), markup=False, soft_wrap=True)
 
 
 def _told(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent.shell import AsJson, shown_errors
+from agent.shell import AsJson, shown_errors, visible
 from tools.errors import BadInput
 
 traces = typer.Typer(help="Look at, compare, export and prune traces.", no_args_is_help=True)
@@ -68,7 +68,7 @@ def replay(
             with opened(trace) as record:
                 report = replaying.replay(record, what_if, runtime)
             same, words = report["agrees"], replaying.in_words(report)
-        typer.echo(json.dumps(report, ensure_ascii=False) if as_json else words)
+        typer.echo(json.dumps(report, ensure_ascii=False) if as_json else visible(words))
         raise typer.Exit(0 if same else 3)
 
 

@@ -14,7 +14,7 @@ from agent.planners.base import Planner, PlannerRequest, PlannerUnavailable, Pro
 from agent.record.compare import compare
 from agent.record.compare import in_words as steps_in_words
 from agent.record.trace import BLOBS_FOLDER, Trace, read_trace
-from agent.record.verify import lost_arrays, unfinished
+from agent.record.whole import lost_arrays, unfinished
 from agent.session import Kit, Thread, checked_instruction
 from tools.arrays import DiskStore
 from tools.errors import BadInput

@@ -85,7 +85,8 @@ class Trace:
             BadInput: the trace has none.
         """
         if not self.events or self.events[0].event != "run.start":
-            raise BadInput(f"{self.folder.name} is not a whole trace: it has no run.start")
+            why = self.damage or "it has no run.start"
+            raise BadInput(f"{self.folder.name} is not a whole trace: {why}")
         return self.events[0].data
 
 
@@ -194,7 +195,7 @@ def read_trace(path: Path) -> Trace:
         events.append(event)
         last = event.hash
     if events and events[0].data.get("format", FORMAT) != FORMAT:
-        raise BadInput(f"{path.name} has trace format {events[0].data['format']}, not {FORMAT}")
+        raise BadInput(f"{path.name} has trace format {events[0].data['format']!r}, not {FORMAT}")
     return Trace(file.parent, tuple(events), damage, torn)
 
 

@@ -26,10 +26,9 @@ from agent.planning import plan_of
 from agent.record.events import unfit
 from agent.record.privacy import scrub
 from agent.record.trace import Event, Recorder, Trace, run_digest
-from tools.errors import BadInput
+from agent.record.whole import lost_arrays, unfinished, unpaired
 from tools.execute import canonical, digest_of
 
-_ENDS = ("run.end", "run.pause", "run.error")
 State = dict[str, Any]
 _PLACES: tuple[Mapping[str, str], ...] = ({}, os.environ)
 """Whose secrets a record is told without: of no machine, or of this one. Where it was made is not
@@ -51,17 +50,14 @@ def verify(trace: Trace, folder: Path | None = None) -> dict[str, Any]:
         BadInput: there is no header, so there is nothing to check by.
     """
     trace.start()
-    misfits = [
-        f"line {event.n + 1} ({event.event}) does not fit the format: {wrong}"
-        for event in trace.events
-        if (wrong := unfit(event))
-    ]
-    faults = [*unfinished(trace), *lost_arrays(trace), *misfits]
-    if not misfits:
-        faults += _unpaired(trace)
-        faults += _inconsistent(trace)
-    if folder is not None and (folder / RESULT_FILE).is_file() and not faults:
-        faults += _other_result(trace, folder)
+    faults: list[str] = []
+    try:
+        faults.extend(_faults(trace, folder))
+        arrays = len({handle.digest for handle in trace.arrays()})
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        faults.append(f"what is recorded can't be followed to its end ({what})")
+        arrays = 0
     return {
         "mode": "verify",
         "identical": not faults,
@@ -69,10 +65,26 @@ def verify(trace: Trace, folder: Path | None = None) -> dict[str, Any]:
         "checked": {
             "events": len(trace.events),
             "calls": len(trace.all("call.end")),
-            "arrays": len({handle.digest for handle in trace.arrays()}),
+            "arrays": arrays,
         },
         "digest": run_digest(trace.events),
     }
+
+
+def _faults(trace: Trace, folder: Path | None) -> Iterator[str]:
+    misfits = [
+        f"line {event.n + 1} ({event.event}) does not fit the format: {wrong}"
+        for event in trace.events
+        if (wrong := unfit(event))
+    ]
+    faults = [*unfinished(trace), *misfits]
+    yield from faults
+    for found in (lost_arrays, *(() if misfits else (unpaired, _inconsistent))):
+        for fault in found(trace):
+            faults.append(fault)
+            yield fault
+    if folder is not None and (folder / RESULT_FILE).is_file() and not faults:
+        yield from _other_result(trace, folder)
 
 
 def in_words(report: dict[str, Any]) -> str:
@@ -84,51 +96,14 @@ def in_words(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def unfinished(trace: Trace) -> Iterator[str]:
-    """Where the record stops too early, if it does."""
-    if trace.damage:
-        yield f"the record is damaged: {trace.damage}"
-    elif trace.events[-1].event not in _ENDS:
-        yield "the record stops before the end of the run"
-
-
-def lost_arrays(trace: Trace) -> Iterator[str]:
-    """Arrays that the events name and that are missing, changed, or of another shape or type."""
-    store = trace.store()
-    for handle in trace.arrays():
-        try:
-            array = store.get(handle.digest)
-        except KeyError:
-            yield f"the array {handle.digest[:12]} is missing"
-        except BadInput as error:
-            yield str(error)
-        else:
-            if (array.shape, array.dtype.str) != (handle.shape, handle.dtype):
-                yield f"the array {handle.digest[:12]} is not of its handle's shape and type"
-
-
-def _unpaired(trace: Trace) -> Iterator[str]:
-    """Ends without a start, and starts without an end. A crash in between leaves two starts."""
-    open_: dict[tuple[str, str], bool] = {}
-    for event in trace.events:
-        kind, _, phase = event.event.rpartition(".")
-        what = (kind, str(event.data.get("call", "")))
-        if phase == "start":
-            open_[what] = True
-        elif phase == "end" and not open_.pop(what, False):
-            yield f"line {event.n + 1} ends {' '.join(what).strip()}, which had not begun"
-    if trace.events[-1].event == "run.end":
-        for what in open_:
-            yield f"{' '.join(what).strip()} began and has no end"
-
-
 def _inconsistent(trace: Trace) -> Iterator[str]:
     """Steps that do not follow from the steps before them."""
     start = trace.start()
     known = ("image", "history", "results", "confirmed", "instruction")
     state: State = {"plan": None, "running": {}, **{name: start[name] for name in known}}
     state["results"], state["confirmed"] = dict(state["results"]), list(state["confirmed"])
-    state["phraser"], state["said"] = start["phraser"], None
+    state["phraser"], state["said"], state["status"] = start["phraser"], None, None
+    state["tools"], state["backends"] = start["tools"], start["backends"]
     checks = {
         "plan.end": _plan,
         "call.start": _call_start,
@@ -137,6 +112,8 @@ def _inconsistent(trace: Trace) -> Iterator[str]:
         "guard.answer": _answered,
         "phrase.end": _worded,
         "compose.end": _composed,
+        "run.pause": _paused,
+        "run.end": _ended,
     }
     for event in trace.events:
         if event.event in checks:
@@ -177,6 +154,8 @@ def _misplanned(
 
 def _call_start(event: Event, state: State) -> str | None:
     ref, data = event.data["call"], event.data
+    if data["backends"] != state["backends"].get(data["tool"], []):
+        return f"{ref} asked other backends than the header names"
     if ref == CHECK:
         return None
     planned = _numbered(state).get(ref)
@@ -196,6 +175,8 @@ def _call_end(event: Event, state: State) -> str | None:
     state["results"][ref] = data
     if ref != CHECK and state["running"].get(ref) != Call(tool=data["tool"], args=data["args"]):
         return f"{ref} ended as another call than it began"
+    if data["version"] != state["tools"].get(data["tool"], data["version"]):
+        return f"{ref} is of another version of its tool than the header names"
     both = (data["output"] is None) == (data["error"] is None)
     return f"{ref} needs an output or an error, one of them" if both else None
 
@@ -216,12 +197,23 @@ def _answered(event: Event, state: State) -> str | None:
     return None if asked else "an answer to what was not asked"
 
 
+def _paused(event: Event, state: State) -> str | None:
+    asked = event.data["status"] == "needs_confirmation" and state["plan"] and open_doubt(state)
+    return None if asked else "the run waits, and no question is open"
+
+
+def _ended(event: Event, state: State) -> str | None:
+    same = event.data["status"] == state["status"]
+    return None if same else "the run ended as something else than its answer says"
+
+
 def _worded(event: Event, state: State) -> str | None:
     state["said"] = event
     return None
 
 
 def _composed(event: Event, state: State) -> str | None:
+    state["status"] = event.data["answer"].get("status")
     ran = {ref for ref in _numbered(state) if ref in state["results"]}
     if not state.get("declined") and ran and ran != set(_numbered(state)):
         lost = sorted(set(_numbered(state)) - ran)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
+from rich import markup
 from rich.table import Table
 from rich.tree import Tree
 
 from agent.progress import call_in_words
 from agent.record.index import Row
 from agent.record.trace import Event, Trace, run_digest
+from agent.shell import visible
+
+
+def escape(text: str) -> str:
+    """Text that is neither rich's markup nor the terminal's."""
+    return markup.escape(visible(text))
 
 
 def tree(trace: Trace) -> Tree:

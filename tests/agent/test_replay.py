@@ -217,3 +217,20 @@ def test_comparing_with_itself_is_identical_on_every_step(trace) -> None:
     report = compare(trace, trace, exact=True)
     assert report["identical"]
     assert all(row["differences"] == [] for row in report["steps"])
+
+
+def test_what_steers_a_terminal_is_not_printed(trace, tmp_path, command) -> None:
+    hostile = "count \x1b]0;gone\x07 [red]nuclei[/] \u202e"
+
+    def taint(events):
+        first(events, "run.start")["instruction"] = hostile
+        first(events, "compose.end")["answer"]["text"] = hostile
+
+    copy = rewritten(trace.folder, tmp_path / "t", taint).folder
+    for words in (
+        *(("trace", "show", copy), ("trace", "diff", copy, trace.folder)),
+        *(("trace", "list", tmp_path), ("replay", copy, "--mode", "verify")),
+    ):
+        _, out, err = command(*words)
+        assert not {"\x1b", "\x07", "\u202e"} & set(out + err)
+        assert ("[red]nuclei[/]" in out) == (words[0] == "trace")

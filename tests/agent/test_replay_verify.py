@@ -143,9 +143,49 @@ def a_made_up_question(events):
     events.insert(5, asked)
 
 
+def two_headers(events):
+    events.insert(1, json.loads(json.dumps(events[0])))
+
+
+def another_end(events):
+    first(events, "run.end")["status"] = "failed"
+
+
+def a_pause(events):
+    events[-1] = {"event": "run.pause", "data": {"status": "needs_confirmation"}, "meta": {}}
+
+
+def other_backends(events):
+    first(events, "run.start")["backends"]["segment"] = ["moon"]
+
+
+def another_version(events):
+    first(events, "run.start")["tools"]["segment"] = "0"
+
+
+def a_number_that_is_none(events):
+    first(events, "call.end", "$2")["output"]["count"] = "many"
+
+
+def a_handle_that_is_none(events):
+    first(events, "call.end", "$2")["output"]["mask"]["digest"] = "../../etc/passwd"
+
+
+def a_tool_that_is_none(events):
+    first(events, "plan.end")["plan"]["calls"][0]["tool"] = "explode"
+
+
 @pytest.mark.parametrize(
     ("forge", "says"),
     [
+        (two_headers, "line 2 is another header"),
+        (another_end, "the run ended as something else than its answer says"),
+        (a_pause, "the run waits, and no question is open"),
+        (other_backends, "$1 asked other backends than the header names"),
+        (another_version, "$1 is of another version of its tool"),
+        (a_number_that_is_none, "can't be followed to its end (ValidationError"),
+        (a_handle_that_is_none, "can't be followed to its end (ValidationError"),
+        (a_tool_that_is_none, "another plan than the recorded one"),
         (more_nuclei, "$3 had other inputs than those recorded"),
         (another_answer, "the recorded answer does not follow from the outputs (text)"),
         (a_box_less, "the recorded answer does not follow from the outputs (boxes)"),
