@@ -1,6 +1,9 @@
 """The trace: chained, append-only, and readable wherever a process was killed."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.record.trace import EVENTS_FILE, Recorder, export, read_trace, run_digest
+from tests.conftest import ROOT
 from tools.arrays import DiskStore
 from tools.errors import BadInput
 
@@ -70,6 +74,17 @@ def test_a_trace_cut_at_every_byte_is_read_up_to_its_last_whole_line(tmp_path) -
         trace = read_trace(tmp_path)
         assert len(trace.events) == whole[:size].count(b"\n")
         assert trace.torn == (size > 0 and whole[size - 1 : size] != b"\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_killed_writer_leaves_a_readable_trace_that_can_go_on() -> None:
+    """In a process of its own: this one has threads, and must not fork."""
+    words = [sys.executable, "-m", "tests.agent.killed", "12"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["kills"] == 12
+    assert found["events_kept"] >= 12
 
 
 def test_a_changed_line_ends_the_trust(tmp_path) -> None:

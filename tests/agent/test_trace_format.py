@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from jsonschema import Draft202012Validator
 from agent.record import events
 from agent.record.privacy import PATH, PATH_ON, SECRET, scrub
 from agent.record.provenance import environment
-from agent.record.trace import EVENTS_FILE, Recorder, read_trace
+from agent.record.trace import EVENTS_FILE, Recorder, read_trace, run_digest
 from agent.session import Kit, Thread
 from models.classical import ClassicalBackend
 from tests.agent.recorded import CLASSICAL, PLAN, run
@@ -104,6 +106,28 @@ def test_pairs_inputs_and_attempts_are_recorded(trace) -> None:
     assert ends[-1].meta["threads"] >= 1
     assert not {"device", "threads"} & ends[-1].data.keys()
     assert len(trace.arrays()) == 5  # image, region, nuclei, their kinds and confidences
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+import numpy as np
+from agent.record.trace import read_trace, run_digest
+from models.backend import Image
+from tests.agent.recorded import run
+folder = Path(sys.argv[1])
+run(folder, Image(np.load(folder / "pixels.npy"), float(sys.argv[2])))
+print(run_digest(read_trace(folder / "trace").events))
+"""
+
+
+def test_the_same_run_in_another_process_has_the_same_digest(trace, tmp_path, skin) -> None:
+    """On both runtimes: see tests/agent/test_session.py."""
+    np.save(tmp_path / "pixels.npy", skin.rgb)
+    words = [sys.executable, "-c", AGAIN, str(tmp_path), repr(skin.mpp)]
+    place = {**os.environ, "OMP_NUM_THREADS": "2", "HISTOPILOT_NOTE": "elsewhere"}
+    done = subprocess.run(words, cwd=ROOT, env=place, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [run_digest(trace.events)], done.stderr
 
 
 def test_no_secret_and_no_path_enters_a_trace(tmp_path, skin, monkeypatch) -> None:
