@@ -69,12 +69,24 @@ def serve(
         ssr_mode=False,
         strict_cors=True,
         footer_links=["settings"],
-        theme=gr.themes.Default(primary_hue="violet", font=_FONT, font_mono=["monospace"]),
+        theme=_theme(),
         css=asset("page.css"),
     )
     if mcp and account:
         _log_in(page, url, account)
     return page, url
+
+
+def _theme() -> gr.themes.Base:
+    """Gradio's default with our colour; what is too faint there to be read by many is darker."""
+    theme = gr.themes.Default(primary_hue="violet", font=_FONT, font_mono=["monospace"])
+    faint, strong = "*neutral_600", "*primary_700"
+    return theme.set(
+        body_text_color_subdued=faint,
+        input_placeholder_color=faint,
+        button_primary_background_fill=strong,
+        button_primary_background_fill_dark=strong,
+    )
 
 
 def launch(

@@ -88,7 +88,7 @@ def _layout(token: gr.BrowserState) -> _Parts:
             chat = gr.Chatbot(
                 label="Conversation",
                 show_label=False,
-                height="calc(100vh - 440px)",
+                height="calc(100vh - 490px)",
                 min_height=320,
                 placeholder=_EMPTY,
                 render_markdown=False,
