@@ -15,7 +15,7 @@ from agent.planners.base import PlannerRequest, Proposal
 from agent.planners.openai_endpoint import Endpoint, Refused
 from agent.planners.serialised import plain_turns, proposal_of
 from models.planner.grammar import PlanState, write_plan
-from models.planner.serialise import TEMPLATE, PlanSyntaxError, parse_plan, thread_text
+from models.planner.serialise import PlanSyntaxError, parse_plan, template, thread_text
 
 MAX_TOKENS = 512
 """The most that one request may write; a line has 12 words of 32 characters at most."""
@@ -48,7 +48,7 @@ class LinesPlanner:
 
     def info(self) -> dict[str, str]:
         """The endpoint, the model's name there, the prompt form's name, how text is decoded."""
-        return {**self._endpoint.info(), "template": TEMPLATE, "decoding": "greedy"}
+        return {**self._endpoint.info(), "template": template(), "decoding": "greedy"}
 
     def propose(self, request: PlannerRequest) -> Proposal:
         """Ask for a plan.

@@ -20,12 +20,12 @@ from models.planner.fetch import GGUF_NAME, GGUF_SHA256, file_sha256
 from models.planner.grammar import PlanState, write_plan
 from models.planner.lora import load_model
 from models.planner.serialise import (
-    TEMPLATE,
     Call,
     Turn,
     parse_plan,
     plan_lines,
     prompt_text,
+    template,
     thread_text,
 )
 from models.planner.tokens import PlanTokenizer
@@ -133,7 +133,7 @@ class Decoder:
         self.info = {
             "base": f"{GGUF_NAME} sha256:{GGUF_SHA256}",
             "adapter": f"sha256:{file_sha256(adapter)}" if adapter else "none",
-            "template": TEMPLATE,
+            "template": template(),
             "tokenizer": f"sha256:{file_sha256(tokenizer_file)}",
         }
 

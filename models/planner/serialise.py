@@ -14,9 +14,12 @@ plan is one line a call, numbered on through the thread:
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from models.planner.gloss import gloss
@@ -27,6 +30,14 @@ Call = dict[str, Any]
 
 TEMPLATE = "histopilot-plan-2"
 """Names this form; it changes whenever the same thread would be written differently."""
+
+
+@lru_cache(maxsize=1)
+def template() -> str:
+    """This form's name with the SHA-256 of the sources that write it, for records of runs."""
+    sources = (Path(__file__).with_name(name).read_bytes() for name in ("serialise.py", "gloss.py"))
+    return f"{TEMPLATE} sha256:{hashlib.sha256(b''.join(sources)).hexdigest()}"
+
 
 _WORD = r"[0-9A-Za-zÀ-ɏΑ-ΡΣ-Ωα-ω'’()/&%+.,-]{1,32}"
 TEXT = rf"{_WORD}(?: {_WORD}){{0,11}}"
