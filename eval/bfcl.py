@@ -20,6 +20,7 @@ from eval.cases import AcceptedPlan, Call, Case, Prediction
 from eval.matching import judge
 from eval.mutations import MUTATIONS, Given, as_case
 from eval.pages import Section
+from eval.signatures import REFERENCE
 
 _IGNORED = re.compile(r"[ ,./\-_*^]")
 
@@ -143,6 +144,10 @@ class Line(NamedTuple):
     ours: int
     bfcl: int
 
+    def plus(self, ours: bool, bfcl: bool) -> Line:
+        """With one more verdict of each."""
+        return Line(self.name, self.n + 1, self.ours + ours, self.bfcl + bfcl)
+
 
 def probe(item: Probe) -> Line:
     """Put one probe to both matchers."""
@@ -153,25 +158,35 @@ def probe(item: Probe) -> Line:
     return Line(item.name, 1, ours, bfcl_passes(case, prediction) == item.right)
 
 
-def on_mutants(plans: Iterable[Given]) -> Iterator[Line]:
-    """Both matchers on every mutant (see `eval.mutations`), by mutation."""
-    lines: dict[str, Line] = {}
+def expressible(given: Given) -> bool:
+    """Whether BFCL's rules have words for a plan: calls without references, and no reply."""
+    values = [value for call in given.calls for value in call["args"].values()]
+    replies = any(call["tool"] == "reply" for call in given.calls)
+    return not replies and not any(REFERENCE.fullmatch(str(value)) for value in values)
+
+
+def on_mutants(plans: Iterable[Given]) -> Iterator[tuple[Line, Line]]:
+    """Both matchers on every mutant (see `eval.mutations`), by mutation.
+
+    Of each two lines the first is of the mutants of plans that BFCL can express, the second of all.
+    """
+    lines: dict[str, tuple[Line, Line]] = {}
     for given in plans:
-        case = as_case(given)
+        case, plain = as_case(given), expressible(given)
         for mutant in chain.from_iterable(mutate(given) for mutate in MUTATIONS):
             prediction = Prediction(id=case.id, calls=list(mutant.calls))
             right = mutant.code is None
-            line = lines.get(mutant.kind, Line(mutant.kind, 0, 0, 0))
-            lines[mutant.kind] = Line(
-                mutant.kind,
-                line.n + 1,
-                line.ours + (judge(case, prediction).passed == right),
-                line.bfcl + (bfcl_passes(case, prediction) == right),
+            verdicts = (
+                judge(case, prediction).passed == right,
+                bfcl_passes(case, prediction) == right,
             )
+            none = Line(mutant.kind, 0, 0, 0)
+            few, every = lines.get(mutant.kind, (none, none))
+            lines[mutant.kind] = (few.plus(*verdicts) if plain else few, every.plus(*verdicts))
     yield from lines.values()
 
 
-def sections(probes: Iterable[Line], mutants: Iterable[Line]) -> Iterator[Section]:
+def sections(probes: Iterable[Line], mutants: Iterable[tuple[Line, Line]]) -> Iterator[Section]:
     """Our matcher beside BFCL's."""
     words = {True: "right", False: "wrong"}
     yield Section(
@@ -185,11 +200,16 @@ def sections(probes: Iterable[Line], mutants: Iterable[Line]) -> Iterator[Sectio
     )
     yield Section(
         "Mutants of random plans",
-        "How often each verdict was right. BFCL has no call for a refusal: where one is expected, "
-        "an empty plan, two replies or a question pass. It compares a reference as a text, so a "
-        "plan in another order fails.",
+        "How often each verdict was right. First on the plans that BFCL's rules can express, "
+        "without references and replies: there both are right, and what tells them apart is in the "
+        "probes. Then on all: BFCL has no call for a refusal, so where one is expected, an empty "
+        "plan, two replies or a question pass; and it compares a reference as a text, so a plan in "
+        "another order fails.",
         [
-            ("mutation", "mutants", "ours", "BFCL's"),
-            *((it.name, str(it.n), str(it.ours), str(it.bfcl)) for it in mutants),
+            ("mutation", "expressible", "ours", "BFCL's", "all", "ours", "BFCL's"),
+            *(
+                (few.name, *(str(n) for line in (few, every) for n in line[1:]))
+                for few, every in mutants
+            ),
         ],
     )

@@ -180,8 +180,11 @@ def test_ours_is_the_verdict_that_the_contract_demands_wherever_bfcls_differs() 
     lines = [probe(item) for item in PROBES]
     assert all(line.ours for line in lines)
     assert 0 < sum(line.bfcl for line in lines) < len(lines)
-    mutants = {line.name: line for line in on_mutants(random_plans(100, seed=1))}
+    lines = list(on_mutants(random_plans(100, seed=1)))
+    mutants = {every.name: every for _, every in lines}
     assert all(line.ours == line.n for line in mutants.values())
+    assert all(few.ours == few.bfcl == few.n for few, _ in lines)
+    assert sum(few.n for few, _ in lines) > 100
     assert mutants["reorder"].bfcl < mutants["reorder"].n
     assert mutants["swap"].bfcl == mutants["swap"].n
 
