@@ -92,7 +92,13 @@ MASKS = (
 )
 """The sets with masks, as their `SOURCE.md` files describe them."""
 TILES = (
-    RegionSet("crc_val7k_70/adipose", 0.5, {}, ("adipose tissue",), _NO_EPITHELIUM + _INFLAMED),
+    RegionSet(
+        "crc_val7k_70/adipose",
+        0.5,
+        {},
+        ("adipose tissue",),
+        (*_NO_EPITHELIUM, *_INFLAMED, "stroma"),
+    ),
     RegionSet("crc_val7k_70/lymphocytes", 0.5, {}, _INFLAMED, _NO_EPITHELIUM),
     RegionSet("crc_val7k_70/mucus", 0.5, {}, (), ("necrosis", *_NO_SKIN, *_INFLAMED)),
     RegionSet("crc_val7k_70/smooth_muscle", 0.5, {}, (), _NO_EPITHELIUM + _INFLAMED),

