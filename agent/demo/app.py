@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio_client import Client
 from starlette.middleware import Middleware
+from starlette.requests import Request
 
 from agent.demo.api import check_mcp
 from agent.demo.desk import MAX_OPEN, WORKERS, Desk
@@ -34,6 +35,7 @@ def serve(
     address: tuple[str, int | None],
     *,
     account: Account | None = None,
+    auth_dependency: Callable[[Request], str | None] | None = None,
     mcp: bool = False,
     quiet: bool = False,
 ) -> tuple[gr.Blocks, str]:
@@ -43,12 +45,18 @@ def serve(
         desk: whose sessions are served.
         address: host and port to listen on; None takes a free port.
         account: who may use it, None: who reaches it.
+        auth_dependency: a login of one's own in its place: names the user of a request, or None.
         mcp: whether the MCP server listens too, at `/gradio_api/mcp/`.
         quiet: prints nothing.
 
     Returns:
         The page and its address.
+
+    Raises:
+        BadInput: the MCP server is wanted with a login of one's own, which it does not ask.
     """
+    if mcp and auth_dependency:
+        raise BadInput("the MCP server knows no login but --auth")
     page = build(desk).queue(max_size=MAX_OPEN, api_open=False)
     _, url, _ = page.launch(
         server_name=address[0],
@@ -56,6 +64,7 @@ def serve(
         prevent_thread_lock=True,
         quiet=quiet,
         auth=account,
+        auth_dependency=auth_dependency,
         auth_message=NOTICE,
         mcp_server=mcp,
         app_kwargs={

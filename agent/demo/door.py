@@ -1,7 +1,8 @@
-"""What stands before Gradio: a login for its MCP server, and a limit on uploads and logins.
+"""What stands before Gradio: a login for its MCP server, limits, and no way to its files.
 
-Gradio asks for a login at its own routes, and not at the MCP server that it mounts beside them;
-and it counts neither uploads nor passwords that were tried.
+Gradio asks for a login at its own routes, and not at the MCP server that it mounts beside them; it
+counts neither uploads nor passwords that were tried; and it gives an upload, and any other file of
+its cache, to whoever knows the path, which nothing of this page needs.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from tools.errors import BadInput
 MCP = "/gradio_api/mcp"
 _LIMITS = {"/gradio_api/upload": (60, 600.0), "/login": (20, 60.0)}
 _TRIED = (20, 60.0)
+_CLOSED = ("/gradio_api/file", "/gradio_api/proxy", "/gradio_api/stream")
 Account = tuple[str, str]
 
 
 class Door:
-    """ASGI middleware: 401 for who must log in first, 429 for who was too often here."""
+    """ASGI middleware: 401 before a login, 429 for who came too often, 404 for Gradio's files."""
 
     def __init__(self, app: ASGIApp, account: Account | None = None) -> None:
         """`account` is who may use the MCP server, with the password; None: anybody."""
@@ -39,6 +41,8 @@ class Door:
     def _refused(self, request: Request) -> PlainTextResponse | None:
         path = str(request.scope["path"]).rstrip("/")
         user = request.client.host if request.client else ""
+        if path.startswith(_CLOSED):
+            return PlainTextResponse("Not found.", 404)
         try:
             if request.method == "POST" and path in self._rates:
                 self._rates[path].count(user)

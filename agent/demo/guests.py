@@ -26,7 +26,7 @@ def found(desk: Desk, token: str | None) -> Conversation:
     """The conversation of a token; where there is none, its user is told so."""
     talk = desk.find(token)
     if talk is None:
-        raise gr.Error("Upload an image or take the sample first.", print_exception=False)
+        raise gr.Error("Open an image or a sample first.", print_exception=False)
     return talk
 
 

@@ -135,7 +135,7 @@ def _talking(page: gr.Blocks, desk: Desk, parts: _Parts) -> None:
     def resume(key: str | None) -> Iterator[Page]:
         talk = desk.find(key)
         if talk is not None:
-            yield from (_page(talk) for _ in talk.follow())
+            yield from ((gr.update(open=False), *_page(talk)) for _ in talk.follow())
 
     shown = parts.shown()
     # No limit here: turns wait in the desk's line, where a stopped one still counts until it ends.
@@ -148,7 +148,8 @@ def _talking(page: gr.Blocks, desk: Desk, parts: _Parts) -> None:
     parts.words.submit(say, [parts.words, parts.token], **turn)
     parts.chat.option_select(choose, parts.token, **turn)
     parts.stop.click(halt, parts.token, shown, queue=False, api_visibility="undocumented")
-    page.load(resume, parts.token, **{**turn, "show_progress": "hidden"})
+    back = {"outputs": [parts.source, *shown], "show_progress": "hidden"}
+    page.load(resume, parts.token, **{**turn, **back})
 
 
 def _opening(desk: Desk, parts: _Parts) -> None:
@@ -174,7 +175,9 @@ def _opening(desk: Desk, parts: _Parts) -> None:
         "show_progress_on": parts.viewer,
         "api_visibility": "undocumented",
     }
-    parts.upload.upload(start, [parts.upload, parts.mpp, parts.token], **event)
+    opened = parts.upload.upload(start, [parts.upload, parts.mpp, parts.token], **event)
+    empty: dict[str, Any] = {"queue": False, "api_visibility": "undocumented"}
+    opened.failure(lambda: None, None, parts.upload, **empty)  # so that another can be dropped
     for sample in parts.samples:
         sample.click(start_sample, [sample, parts.token], **event)
 

@@ -26,6 +26,8 @@ MAX_PIXELS = 50_000_000
 """That one question may be about."""
 TILE = 512
 _QUALITY = 92
+_READ_FOR_A_TILE = 4096 * 4096
+"""Px at most: of a pyramid whose levels lie further apart, those between are not seen."""
 
 
 class Picture(Protocol):
@@ -155,7 +157,9 @@ class _Slide:
             for start, size in zip((x, y), self.shape[::-1], strict=True)
         )
         wider = (left, top, x + width - left, y + height - top)
-        rgb = read_image(self._file, region=wider, level=level, max_pixels=MAX_PIXELS).image.rgb
+        rgb = read_image(
+            self._file, region=wider, level=level, max_pixels=_READ_FOR_A_TILE
+        ).image.rgb
         cut = rgb[round((y - top) / by) :, round((x - left) / by) :]
         size = (math.ceil(width / factor), math.ceil(height / factor))
         return PillowImage.fromarray(np.ascontiguousarray(cut)).resize(

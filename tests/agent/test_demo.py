@@ -2,8 +2,10 @@
 
 import html
 import io
+import struct
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -147,7 +149,7 @@ def test_a_client_gets_no_file_no_url_and_no_other_conversation(demo: Served, sk
     words = {"path": "http://127.0.0.1:1/x", "meta": {"_type": "gradio.FileData"}}
     event = httpx.post(say, json={"data": [words, token]}).json()["event_id"]
     assert "Only uploaded files" in httpx.get(f"{say}/{event}").text
-    with pytest.raises(AppError, match="Upload an image"):
+    with pytest.raises(AppError, match="Open an image"):
         client.predict("count the nuclei", "x" * 43, api_name="/say")
 
 
@@ -285,6 +287,56 @@ def test_other_sites_may_not_read_and_strangers_log_in_first(tmp_path) -> None:
             answer = client.get("config", headers=elsewhere)
             assert answer.headers.get("access-control-allow-origin") != elsewhere["Origin"]
             assert "run_history" not in answer.text or '"run_history":false' in answer.text
+
+
+def test_a_login_of_ones_own_is_asked_at_every_request() -> None:
+    def who(request) -> str | None:
+        return request.headers.get("x-user")
+
+    with serving(auth_dependency=who) as served:
+        for path in ("config", "gradio_api/info"):
+            assert httpx.get(served.url + path).status_code == 401
+            assert httpx.get(served.url + path, headers={"X-User": "ada"}).status_code == 200
+
+
+def test_nothing_of_gradios_own_is_open(demo: Served, skin_file) -> None:
+    upload = {"files": ("<img src=x onerror=alert(1)>.png", skin_file.read_bytes())}
+    (kept,) = httpx.post(f"{demo.url}gradio_api/upload", files=upload).json()
+    folder = next(iter(demo.desk._known.values())).folder if demo.desk._known else ""
+    for path in (kept, "/etc/passwd", __file__, f"{folder}/image.npy", "http://127.0.0.1:1/x"):
+        for door in ("file=", "file/", "proxy=", "stream/"):
+            asked = httpx.get(f"{demo.url}gradio_api/{door}{path}")
+            assert asked.status_code == 404, (door, path)
+    for page in ("config", ""):
+        assert str(Path(__file__).parents[2]) not in httpx.get(demo.url + page).text
+    evil = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    asked = httpx.options(f"{demo.url}gradio_api/queue/join", headers=evil)
+    assert asked.headers.get("access-control-allow-origin") != evil["Origin"]
+
+
+def test_uploads_and_logins_are_counted() -> None:
+    with serving(account=("ada", "x")) as served:
+        login = {"username": "ada", "password": "no"}
+        said = [httpx.post(f"{served.url}login", data=login).status_code for _ in range(21)]
+        assert (set(said[:20]), said[20]) == ({400}, 429)
+        right = {**login, "password": "x"}
+        assert httpx.post(f"{served.url}login/", data=right).status_code == 429
+        sent = [httpx.post(f"{served.url}gradio_api/upload").status_code for _ in range(61)]
+        assert (429 in sent[:60], sent[60]) == (False, 429)
+
+
+@pytest.mark.parametrize("side", [7100, 60_000])
+def test_a_giant_image_is_refused_by_its_header(desk, tmp_path, side) -> None:
+    head = struct.pack(">II5B", side, side, 8, 2, 0, 0, 0)
+    chunks = b""
+    for kind, data in ((b"IHDR", head), (b"IDAT", zlib.compress(b"0")), (b"IEND", b"")):
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        chunks += struct.pack(">I", len(data)) + kind + data + crc
+    path = tmp_path / "giant.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(BadInput, match="50,000,000 px that are read at once"):
+        desk.open(path)
+    assert list(Path(desk._root.name).iterdir()) == []
 
 
 def test_stopping_kills_the_ray_worker_and_a_new_one_takes_its_place(sample, ray_runtime) -> None:

@@ -1,6 +1,6 @@
 """The demo in a real browser: what a person does, and what they see.
 
-`HISTOPILOT_SCREENSHOTS=FOLDER` keeps pictures of it; `answer.png` is the README's.
+`HISTOPILOT_SCREENSHOTS=FOLDER` keeps pictures of it; `sample.png` is the README's.
 """
 
 import io
@@ -81,6 +81,7 @@ def ask(page, words: str) -> None:
 def keep(page, name: str) -> None:
     folder = os.environ.get("HISTOPILOT_SCREENSHOTS")
     if folder:
+        page.wait_for_timeout(800)  # what grows has grown
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
@@ -144,10 +145,18 @@ def test_the_guard_asks_markup_stays_text_and_stop_works(visit, demo, skin_file,
     path = tmp_path / "grey.png"
     Pillow.linear_gradient("L").save(path)
     page = visit()
+    evil = tmp_path / "<img src=x onerror=alert(1)>.png"
+    evil.write_text("no image")
+    page.locator("input[type=file]").first.set_input_files(evil)
+    page.get_by_text("not an image that is read here").wait_for()
+    keep(page, "no-image")
+    assert page.locator("img[src=x]").count() == 0
+    page.get_by_role("button", name="Close", exact=True).click()
     upload(page, path)
     ask(page, "count the nuclei <img src=x onerror=alert(1)> **now**")
     page.get_by_text("does not look like an H&E image").wait_for()
     assert page.get_by_text("<img src=x onerror=alert(1)> **now**").count() == 1
+    assert page.locator("img[src=x]").count() == 0
     keep(page, "guard")
     page.get_by_role("button", name="No, stop").click()
     page.get_by_text("Nothing was measured").wait_for()
@@ -176,7 +185,9 @@ def test_two_users_at_once_see_their_own_and_one_of_them_a_narrow_dark_page(
     Pillow.open(skin_file).crop((0, 0, 300, 300)).save(other)
     page, second, third = visit(**WIDE), visit(**NARROW), visit()
     ask(second, "count the nuclei")
-    second.get_by_text("Upload an image or take the sample first.").wait_for()
+    second.get_by_text("Open an image or a sample first.").wait_for()
+    keep(second, "nothing-open")
+    second.get_by_role("button", name="Close", exact=True).click()
     users = ((page, skin_file), (second, other), (third, other))
     demo.gate.clear()
     for one, image in users:
@@ -194,18 +205,20 @@ def test_two_users_at_once_see_their_own_and_one_of_them_a_narrow_dark_page(
     assert second.evaluate("document.documentElement.scrollWidth") <= 390
     shade = second.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(int(part) for part in shade[4:-1].split(",")) < 60, "not dark"
+    second.locator(".hp-stage canvas").scroll_into_view_if_needed()
     keep(second, "narrow-dark")
     accessible(second)
 
 
 def test_the_keyboard_is_enough(visit) -> None:
-    page = visit()
+    page = visit(**WIDE)
     page.get_by_role("button", name="Sample: Skin").press("Enter")
     page.get_by_text("1200 × 1200 px, 0.499 µm/px").wait_for()
     page.get_by_label("Instruction").press("Shift+Tab")
     page.get_by_role("button", name="Count the nuclei inside the epidermis").press("Enter")
     page.wait_for_function(f"{OBJECTS} > 100")
-    page.keyboard.press("Escape")
+    page.wait_for_function(f"({YELLOW})() > 5000")
+    keep(page, "sample")
     canvas = page.locator(".hp-stage canvas")
     assert "objects" in canvas.get_attribute("aria-label")
     for key in ("+", "ArrowLeft", "n", "n", "p", "0"):
