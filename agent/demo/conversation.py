@@ -21,8 +21,8 @@ from agent.demo.corrections import Correction
 from agent.demo.drawings import plan_graph
 from agent.demo.files import PREFIX, Offer
 from agent.demo.line import Line, Turn
-from agent.demo.picture import MAX_PIXELS, TILE, Picture, levels_of, tile_of
-from agent.demo.regions import Region, Regions
+from agent.demo.picture import MAX_PIXELS, TILE, Picture, Region, levels_of, tile_of
+from agent.demo.regions import Regions
 from agent.demo.result import Result
 from agent.demo.sketch import Sketch
 from agent.demo.steps import Messages, Steps, as_text

@@ -19,8 +19,7 @@ from pathlib import Path
 from agent.demo.conversation import Conversation
 from agent.demo.corrections import Correction
 from agent.demo.line import Line, Rate
-from agent.demo.picture import picture_of
-from agent.demo.regions import Region
+from agent.demo.picture import Region, picture_of
 from agent.samples import sample_path
 from agent.session import Kit
 from tools.errors import BadInput

@@ -121,7 +121,7 @@ class Rate:
             now = time.monotonic()
             for other in [k for k, times in self._times.items() if times[-1] < now - self._seconds]:
                 del self._times[other]
-            times = self._times.get(key, ())
+            times = self._times.get(key, deque())
             if len(times) == self._most:
                 wait = times[0] + self._seconds - now
                 if wait > 0:
