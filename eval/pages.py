@@ -26,7 +26,9 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto
 h2 { font-size: 1.15rem; margin-top: 2rem; } figure { margin: 1rem 0; } div { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #8884;
-  vertical-align: top; overflow-wrap: anywhere; min-width: 3rem; }
+  vertical-align: top; overflow-wrap: break-word; min-width: 3rem; }
+td:first-child { white-space: nowrap; }
+summary { cursor: pointer; color: GrayText; }
 svg { width: 100%; height: auto; display: block; }
 """
 
@@ -131,7 +133,9 @@ def html(title: str, sections: Sequence[Section]) -> str:
             "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
             for tag, row in zip(chain(["th"], repeat("td")), part.table, strict=False)
         ]
-        body += [f"<div><table><tr>{'</tr><tr>'.join(rows)}</tr></table></div>"] if rows else []
+        table = f"<div><table><tr>{'</tr><tr>'.join(rows)}</tr></table></div>" if rows else ""
+        folded = f"<details><summary>In figures</summary>{table}</details>"
+        body.append(folded if part.plot and table else table)
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
