@@ -221,4 +221,5 @@ def _uploads_only(part: Any) -> Callable[[Any], Awaitable[str | None]]:
 
 def _page(talk: Conversation) -> Page:
     """What the page shows of a conversation, as the outputs of its events."""
-    return *talk.shown(), gr.update(value=""), gr.update(visible=talk.running)
+    stop = gr.update(visible=talk.running, value="Stop")  # Gradio keeps no label of what is hidden
+    return *talk.shown(), gr.update(value=""), stop

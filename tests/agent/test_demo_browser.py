@@ -194,6 +194,7 @@ def test_two_users_at_once_see_their_own_and_one_of_them_a_narrow_dark_page(
         upload(one, image)
         ask(one, "count the nuclei")
         one.get_by_text("Waiting: place 1" if one is third else "check image").wait_for()
+        assert one.get_by_role("button", name="Stop", exact=True).is_visible()
     keep(third, "waiting")
     demo.gate.set()
     counts = []
