@@ -29,8 +29,10 @@ def rivals(history: Sequence[Turn], instruction: str, calls: Sequence[Call]) -> 
         {"instruction": turn.instruction, "calls": turn.calls, "result": turn.result}
         for turn in history
     ]
-    by_rules = Rival(plan_by_rules(instruction, earlier), RULES, "rules")
-    found = [by_rules, *_other_organs(history, gloss(instruction), calls)]
+    by_rules = plan_by_rules(instruction, earlier)
+    found = [*_other_organs(history, gloss(instruction), calls)]
+    if by_rules[0]["args"].get("kind") != "clarify":  # which only says that they don't understand
+        found.append(Rival(by_rules, RULES, "rules"))
     return [rival for rival in found if rival.calls != calls]
 
 

@@ -17,6 +17,7 @@ def test_the_rules_have_a_say_where_they_plan_otherwise() -> None:
     (rival,) = rivals([], "Outline the glands.", [SEGMENT, BOXES])
     assert (rival.calls, rival.margin, rival.source) == ([SEGMENT], RULES, "rules")
     assert rivals([], "Outline the glands.", [SEGMENT]) == []
+    assert rivals([], "xyzzy", [SEGMENT]) == [], "what they don't understand is no opinion"
 
 
 def test_a_check_of_an_organ_that_nobody_spoke_of_is_doubted() -> None:

@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, DynamicCache, GgufConfig, LlamaForCausalLM
 
 from agent.plan import validate
-from models.planner import decode, fetch
+from models.planner import fetch
 from models.planner.base import converted_base
 from models.planner.decode import Decoder, PromptTooLong, Rival
 from models.planner.fetch import BaseModelMissing
 from models.planner.grammar import MAX_CALLS, PlanState, line_pattern, write_plan
+from models.planner.lora import load_model
 from models.planner.serialise import Call, PlanSyntaxError, Turn, parse_plan
 from tests.models.tiny_planner import LAYERS, WIDTH, tiny_base
 
@@ -77,8 +78,8 @@ def test_the_conversion_is_transformers_own(tiny: Path) -> None:
 
 def test_the_adapter_is_merged_with_its_scale(tiny: Path, tmp_path: Path) -> None:
     write_tiny_adapter(tmp_path / "a.safetensors", 5)
-    base = decode.load_model(tiny, None).model.layers[1].self_attn.q_proj.weight
-    merged = decode.load_model(tiny, tmp_path / "a.safetensors").model.layers[1].self_attn.q_proj
+    base = load_model(tiny, None).model.layers[1].self_attn.q_proj.weight
+    merged = load_model(tiny, tmp_path / "a.safetensors").model.layers[1].self_attn.q_proj
     factors = load_file(tmp_path / "a.safetensors")
     stem = "base_model.model.model.layers.1.self_attn.q_proj"
     down, up = (factors[f"{stem}.lora_{part}.weight"].float() for part in "AB")
@@ -91,7 +92,7 @@ def test_an_adapter_of_another_model_is_refused(tiny: Path, tmp_path: Path) -> N
     weights = {f"{stem}.lora_A.weight": torch.ones(2, 4), f"{stem}.lora_B.weight": torch.ones(4, 2)}
     save_file(weights, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"does not fit the base model.*layers\.9"):
-        decode.load_model(tiny, tmp_path / "a.safetensors")
+        load_model(tiny, tmp_path / "a.safetensors")
 
 
 def fresh_cache(decoder: Decoder) -> DynamicCache:
