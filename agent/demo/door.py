@@ -18,7 +18,8 @@ from agent.demo.line import Rate
 from tools.errors import BadInput
 
 MCP = "/gradio_api/mcp"
-_LIMITS = {"/gradio_api/upload": (60, 600.0), "/login": (20, 60.0)}
+LIMITS = {"/gradio_api/upload": (60, 600.0), "/login": (20, 60.0)}
+"""How often one address may ask for a path, and in how many seconds."""
 _TRIED = (20, 60.0)
 _CLOSED = ("/gradio_api/file", "/gradio_api/proxy", "/gradio_api/stream")
 Account = tuple[str, str]
@@ -30,7 +31,7 @@ class Door:
     def __init__(self, app: ASGIApp, account: Account | None = None) -> None:
         """`account` is who may use the MCP server, with the password; None: anybody."""
         self._app, self._account = app, account
-        self._rates = {path: Rate(*limit) for path, limit in _LIMITS.items()}
+        self._rates = {path: Rate(*limit) for path, limit in LIMITS.items()}
         self._tried = Rate(*_TRIED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
