@@ -131,8 +131,8 @@ def test_the_untuned_model_stands_in_the_table_by_kept_plans_and_a_sample(
 
 def test_the_untuned_models_kept_plans_are_of_our_cases() -> None:
     kept = untuned.kept(untuned.SHIPPED)
-    for name in ("hand", "second", "injection", "fourth"):
-        cases = read_cases(HAND.with_name(f"{name}.jsonl"))
+    for file in untuned.CASES.glob("*.jsonl"):
+        cases = read_cases(file)
         assert {untuned.key(one) for one in cases} <= kept.keys(), "python -m eval.untuned"
 
 
