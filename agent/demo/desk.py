@@ -113,10 +113,8 @@ class Desk:
             picture = picture_of(given.path, mpp or None, folder)
             self._forget(lambda one: one.token == earlier)
             self._forget(lambda one: not one.running and time.monotonic() - one.used > IDLE_S)
-            self._make_room()
             with self._lock:
-                if len(self._known) >= MAX_OPEN:
-                    raise BadInput("All places are taken. Please try again later.")
+                self._make_room()
                 new = Conversation(folder, self._kit, self._line, picture, given.questions)
                 self._known[new.token] = new
         except BaseException:
@@ -181,18 +179,28 @@ class Desk:
         self._root.cleanup()
 
     def _make_room(self) -> None:
-        """Where all places are taken, the conversation goes that has been idle longest."""
-        if len(self._known) >= MAX_OPEN:
-            idle = [one for one in list(self._known.values()) if not one.running]
-            longest = min(idle, key=lambda one: one.used, default=None)
-            self._forget(lambda one: one is longest)
+        """Where all places are taken, the conversation goes that has been idle longest.
+
+        Under the lock, so that the place is not taken by another before.
+
+        Raises:
+            BadInput: a turn runs or waits in every one of them.
+        """
+        if len(self._known) < MAX_OPEN:
+            return
+        idle = [one for one in self._known.values() if not one.running]
+        if not idle:
+            raise BadInput("All places are taken. Please try again later.")
+        self._close([min(idle, key=lambda one: one.used)])
 
     def _forget(self, which: Callable[[Conversation], bool]) -> None:
         with self._lock:
-            gone = [one for one in self._known.values() if which(one)]
-            for one in gone:
-                del self._known[one.token]
-        for one in gone:  # closing waits for the step that runs
+            self._close([one for one in self._known.values() if which(one)])
+
+    def _close(self, gone: list[Conversation]) -> None:
+        for one in gone:
+            del self._known[one.token]
+            # In a thread: closing waits for the step that runs.
             threading.Thread(target=_delete, args=(one,), daemon=True).start()
 
 
