@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -118,6 +119,8 @@ class Decoder:
         """
         base = base or converted_base()
         self.model = load_model(base, adapter)
+        known = inspect.signature(self.model.forward).parameters
+        self._memory = "cache" if "cache" in known else "past_key_values"  # as older versions say
         tokenizer_file = base / "tokenizer.json"
         self.tokenizer = PlanTokenizer(tokenizer_file)
         self._grammar_tokens = LLTokenizer(
@@ -203,9 +206,8 @@ class Decoder:
     def _likelihood(self, text: str, last: int, cache: DynamicCache) -> float:
         """The log probability of a plan's text after the prompt, whose `last` token is unread."""
         written = self.tokenizer.written(text)
-        read = torch.tensor([[last, *written[:-1]]])
-        logits = self.model(read, past_key_values=cache).logits[0].float()
-        cache.crop(-read.shape[1])
+        logits = self._read([last, *written[:-1]], cache)
+        cache.crop(-len(written))
         return float(logits.log_softmax(-1).gather(1, torch.tensor(written)[:, None]).sum())
 
     def _fit(self, history: Sequence[Turn], instruction: str) -> tuple[str, list[int]]:
@@ -289,6 +291,11 @@ class Decoder:
 
     def _scores(self, ids: list[int], cache: DynamicCache) -> npt.NDArray[np.float32]:
         """Read `ids` after what `cache` holds; the next token's scores, shape (vocabulary,)."""
-        out = self.model(torch.tensor([ids]), past_key_values=cache, logits_to_keep=1)
-        scores: npt.NDArray[np.float32] = out.logits[0, -1].float().numpy()
+        scores: npt.NDArray[np.float32] = self._read(ids, cache, logits_to_keep=1)[-1].numpy()
         return scores
+
+    def _read(self, ids: list[int], cache: DynamicCache, **more: int) -> torch.Tensor:
+        """Logits after each of `ids`, or the last ones, read after what `cache` holds."""
+        out = self.model(torch.tensor([ids]), **{self._memory: cache}, **more)
+        logits: torch.Tensor = out.logits[0].float()
+        return logits
