@@ -49,7 +49,7 @@ def test_a_program_gets_no_url_fetched_and_no_path_read(demo: Served, skin_file)
             assert "event: error" in httpx.get(f"{ask}/{event}").text, image
     client = Client(demo.url, verbose=False)
     for key in ("x", {"a": 1}, None):
-        with pytest.raises(AppError, match="Upload an image"):
+        with pytest.raises(AppError, match="Open an image"):
             client.predict(key, "count the nuclei", api_name="/ask_on")
     with pytest.raises(AppError, match="mpp is a number"):
         client.predict(handle_file(skin_file), "count the nuclei", "0.5", api_name="/ask_image")
