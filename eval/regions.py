@@ -26,7 +26,7 @@ from rich.table import Table
 
 from eval.metrics import bootstrap, dice
 from eval.organ import external_rows
-from eval.vision import Figure
+from eval.vision import TEST_MPP, Figure
 from models.backend import Image, RegionBackend
 from models.backends import load, tissue_mask
 from models.train.settled import typed_nuclei
@@ -88,7 +88,7 @@ MASKS = (
         without=(*_NO_SKIN, "gland"),
     ),
     RegionSet("liver_steatosis", None, {"fat droplet": (1,)}, without=_NO_CANCER + _NO_SKIN),
-    RegionSet(NUCLEI, 0.25, dict.fromkeys(_INFLAMED, (1,))),
+    RegionSet(NUCLEI, TEST_MPP, dict.fromkeys(_INFLAMED, (1,))),
 )
 """The sets with masks, as their `SOURCE.md` files describe them."""
 TILES = (
@@ -148,7 +148,7 @@ def _sights(data: Path, one: RegionSet) -> Iterator[_Sight]:
                 yield _Sight(Image(rgb, one.mpp), row["group"], None)
         return
     if one.name == NUCLEI:
-        yield from _annotated(data / "nuclei" / "test" / NUCLEI, one.mpp or 0.25)
+        yield from _annotated(data / "nuclei" / "test" / NUCLEI)
         return
     folder = data / "regions" / one.name
     for path in sorted((folder / "images").iterdir()):
@@ -157,13 +157,13 @@ def _sights(data: Path, one: RegionSet) -> Iterator[_Sight]:
         yield _Sight(Image(rgb, one.mpp), _case(one.name, path.stem), mask)
 
 
-def _annotated(folder: Path, mpp: float) -> Iterator[_Sight]:
+def _annotated(folder: Path) -> Iterator[_Sight]:
     """Where annotated inflammatory nuclei are dense, by the rule of `models.vision.infiltrate`."""
     for path, shape, centres, kinds in typed_nuclei(folder):
         cells = centres[kinds == KINDS.index(CELL) + 1]
-        mask = infiltrated(cells, centres, shape, mpp).astype(np.uint16)
+        mask = infiltrated(cells, centres, shape, TEST_MPP).astype(np.uint16)
         rgb = np.asarray(Pillow.open(path).convert("RGB"))
-        yield _Sight(Image(rgb, mpp), path.stem, mask)
+        yield _Sight(Image(rgb, TEST_MPP), path.stem, mask)
 
 
 def _case(folder: str, stem: str) -> str:

@@ -13,6 +13,7 @@ from skimage.morphology import remove_small_objects
 
 from models.backend import ALL_NUCLEI, Image, NucleiBackend, Quality, Region
 from models.tiling import centroids
+from models.vision.net import ASSUMED_MPP
 
 CELL = "inflammatory cell"
 _STEP_UM = 4.0
@@ -23,7 +24,6 @@ _DENSE = 2500.0
 """Inflammatory nuclei a mm²: five within 25 µm."""
 _SHARE = 0.5
 _LEAST_UM2 = 2000.0
-_ASSUMED_MPP = 0.25
 _REGIONS = ("inflammation", "lymphocytic infiltrate", "lymphoid aggregate")
 _METHOD = (
     f"derived: at least {_DENSE:g} inflammatory nuclei a mm² and half of all nuclei, "
@@ -96,9 +96,10 @@ class Infiltrates:
         Raises:
             KeyError: `concept` is not in `regions`.
         """
-        self.regions[concept]
+        if concept not in self.regions:
+            raise KeyError(concept)
         cells = self._nuclei.nuclei(image, CELL)
-        mpp = image.mpp if image.mpp is not None else _ASSUMED_MPP
+        mpp = image.mpp if image.mpp is not None else ASSUMED_MPP
         inflammatory = centroids(cells.labels)
         nuclei = centroids(self._nuclei.nuclei(image, ALL_NUCLEI).labels)
         mask = infiltrated(inflammatory, nuclei, image.shape, mpp)

@@ -27,7 +27,7 @@ from models.backend import (
     Quality,
 )
 from models.tiling import centroids
-from models.vision.net import fold_norms, plain_encoder
+from models.vision.net import ASSUMED_MPP, fold_norms, plain_encoder
 from models.vision.nuclei import resize
 from models.vision.weights import read_figures, read_weights, ready
 
@@ -41,7 +41,6 @@ _FIGURE_UM = 7.5
 _EDGE_UM = 4.0
 """Nuclei this close to the image's edge are not looked at: half of them mirrored looks divided."""
 _MPP_RANGE = (0.18, 0.55)
-_ASSUMED_MPP = 0.25
 _BATCH = 64
 _FINE, _COARSE = 40, 112  # channels at strides 8 and 16
 
@@ -177,7 +176,7 @@ class MitoticFigures:
         """
         if concept not in self.cells:
             raise KeyError(concept)
-        mpp = image.mpp if image.mpp is not None else _ASSUMED_MPP
+        mpp = image.mpp if image.mpp is not None else ASSUMED_MPP
         low, high = _MPP_RANGE
         if not low <= mpp <= high:
             raise OutOfRange(
@@ -200,7 +199,7 @@ class MitoticFigures:
             f"without those within {_EDGE_UM:g} µm of the edge"
         ]
         if image.mpp is None:
-            said.append(f"resolution unknown, taken as {_ASSUMED_MPP} µm/px")
+            said.append(f"resolution unknown, taken as {ASSUMED_MPP} µm/px")
         return Nuclei(
             labels=np.append(np.int32(0), figure)[found.labels].astype(np.int32),
             kinds=(FIGURE,) * n,

@@ -16,6 +16,8 @@ from torch.nn import functional
 WORKING_MPP = 0.4
 """µm/px that training crops are centred on, between 20x and 40x: what two CPU cores allow. The
 resolution of inference is chosen after training and comes with the weights."""
+ASSUMED_MPP = 0.25
+"""µm/px that nuclei are looked at with where nobody knows an image's pixel size."""
 STRIDE = 32
 """Height and width of the input are multiples of this, in px."""
 FLOW_SCALE = 5.0

@@ -19,10 +19,9 @@ from torch.nn import functional
 from models.backend import ALL_NUCLEI, Image, Nuclei, Quality
 from models.memory import Memory
 from models.tiling import Labels, Slices, stitch_instances
-from models.vision.net import KINDS, STRIDE, FlowNet
+from models.vision.net import ASSUMED_MPP, KINDS, STRIDE, FlowNet
 from models.vision.weights import WEIGHTS, inference_dtype, read_figures, read_weights, ready
 
-_ASSUMED_MPP = 0.25
 _MPP_RANGE = (0.2, 1.0)
 _CORE = 512
 _MARGIN = 64
@@ -250,14 +249,14 @@ class FlowNuclei:
         if concept in _NOT_APART:
             said.append(_NOT_APART[concept])
         if mpp is None:
-            said.append(f"resolution unknown, taken as {_ASSUMED_MPP} µm/px")
+            said.append(f"resolution unknown, taken as {ASSUMED_MPP} µm/px")
         elif not _MPP_RANGE[0] <= mpp <= _MPP_RANGE[1]:
             low, high = _MPP_RANGE
             said.append(f"{mpp:g} µm/px is outside {low:g} to {high:g}, where it was trained")
         return "; ".join(said)
 
     def _segment(self, image: Image) -> _Found:
-        mpp = image.mpp if image.mpp is not None else _ASSUMED_MPP
+        mpp = image.mpp if image.mpp is not None else ASSUMED_MPP
         scale = min(mpp, _MPP_RANGE[1]) / self.settings.mpp
         height, width = (max(8, round(side * scale)) for side in image.shape)
         rgb = resize(image.rgb, (height, width))
