@@ -75,9 +75,11 @@ def result_of(outcome: Outcome, trace: str, notes: tuple[str, ...] = ()) -> dict
 
 def write_overlay(outcome: Outcome, path: Path) -> None:
     """Draw what was found over the image, with the answer's text below."""
-    caption = outcome.answer["text"]
-    picture = render(outcome.image, layers_of(outcome), boxes_of(outcome), caption=caption)
-    picture.save(path, "PNG")
+    _draw(outcome, layers_of(outcome), boxes_of(outcome), path)
+
+
+def _draw(outcome: Outcome, layers: list[Layer], boxes: list[Box], path: Path) -> None:
+    render(outcome.image, layers, boxes, caption=outcome.answer["text"]).save(path, "PNG")
 
 
 def write_turn(
@@ -108,7 +110,7 @@ def write_turn(
             for mask, layer in zip(result["masks"], layers, strict=True):
                 write_mask(aside / mask["file"], layer)
             if overlay:
-                write_overlay(outcome, aside / OVERLAY_FILE)
+                _draw(outcome, layers, boxes, aside / OVERLAY_FILE)
             (aside / GEOJSON_FILE).write_text(json.dumps(features), encoding="utf-8")
             text = json.dumps(result, indent=2, ensure_ascii=False)
             (aside / RESULT_FILE).write_text(text, encoding="utf-8")
