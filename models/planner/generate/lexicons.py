@@ -120,48 +120,10 @@ def _sayable(synonym: str) -> bool:
     return not adjective and singular(synonym.rpartition(" ")[2]) == synonym.rpartition(" ")[2]
 
 
-_ABBREVIATIONS = frozenset(
-    [
-        "til",
-        "stil",
-        "iel",
-        "wbc",
-        "pmn",
-        "caf",
-        "smc",
-        "nk",
-        "tls",
-        "hev",
-        "rbc",
-        "dcis",
-        "lcis",
-        "idc",
-        "ilc",
-        "scc",
-        "bcc",
-        "hcc",
-        "rcc",
-        "gbm",
-        "lvi",
-        "pni",
-        "tdlu",
-        "dej",
-        "ecm",
-        "pct",
-        "dct",
-        "nft",
-        "fdc",
-        "mgc",
-        "hgpin",
-        "nrbc",
-    ]
-)
-
-
 def _written(name: str) -> str:
-    """Proper names and abbreviations as people write them; the rest in lower case."""
-    words = [w.upper() if w in _ABBREVIATIONS and w != "til" else w for w in name.split(" ")]
-    return " ".join("TIL" if w == "til" else w for w in words)
+    """Acronyms as people write them; the rest in lower case."""
+    acronyms = _english()["acronyms"]
+    return " ".join(word.upper() if word in acronyms else word for word in name.split(" "))
 
 
 def _english_entities() -> list[tuple[Mention, float]]:
