@@ -29,7 +29,7 @@ from models.vision.regions import (
 )
 from models.vision.text import embed, phrases
 
-_EDGES = tuple(float(edge) for edge in np.arange(-2.5, 1.51, 0.25))
+_EDGES = tuple(float(edge) for edge in np.arange(-4.0, 1.51, 0.25))
 _LEAST_SHARE = 0.02  # of an image, below which it says little about presence
 _MOST_OF_A_SET = 24
 
@@ -89,20 +89,22 @@ def _dice(one: Held, concept: int, edge: float) -> float:
     return float(2 * (guess & truth).sum() / (guess.sum() + truth.sum()))
 
 
-def choose_edge(held: Sequence[Held], concept: int) -> tuple[float, float]:
-    """The edge with the best Dice on masks, every source alike, and that Dice; 0 without masks."""
+def edge_scores(held: Sequence[Held], concept: int) -> dict[float, float]:
+    """The Dice on masks at each edge that is tried, every source alike; empty without masks."""
     masked = [one for one in held if (one.says[..., concept] == YES).mean() > _LEAST_SHARE]
     sources = sorted({one.source for one in masked})
-    if not sources:
-        return 0.0, float("nan")
 
     def score(edge: float) -> float:
         own = [[_dice(o, concept, edge) for o in masked if o.source == s] for s in sources]
         return float(np.mean([np.mean(values) for values in own]))
 
-    scores = {edge: score(edge) for edge in _EDGES}
-    best = max(scores, key=lambda edge: scores[edge])
-    return best, scores[best]
+    return {edge: score(edge) for edge in _EDGES} if sources else {}
+
+
+def choose_edge(scores: Sequence[dict[float, float]]) -> float:
+    """The edge with the best mean of `edge_scores` over several sets of images; 0 without any."""
+    known = [one for one in scores if one]
+    return max(_EDGES, key=lambda edge: sum(one[edge] for one in known)) if known else 0.0
 
 
 def choose_presence(
@@ -149,8 +151,8 @@ def write_weights(
         net: the network.
         left_out: images of left-out sources, as the folds' networks see them.
         kept_back: images kept from training, as `net` sees them; presence is chosen on them alone,
-            the edge half way between the best of both: the first are seen by networks that know
-            half as much, the others come from sources that `net` knows.
+            the edge on both alike: the first are seen by networks that know half as much, the
+            others come from sources that `net` knows.
         sources: the sets that `net` was trained on.
         config: of the run; of its concepts the declared ones are kept.
         path: of the file.
@@ -166,8 +168,8 @@ def write_weights(
             slope, offset = presence
             if concept in config.least_evidence:
                 offset = min(offset, -slope * config.least_evidence[concept])
-            edges = [choose_edge(held, index)[0] for held in (left_out, kept_back)]
-            prompts[concept] = Prompt(sum(edges) / 2, slope, offset)
+            edge = choose_edge([edge_scores(held, index) for held in (left_out, kept_back)])
+            prompts[concept] = Prompt(edge, slope, offset)
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     tensors["concepts"] = concept_texts(list(prompts))
     settings = {
@@ -198,7 +200,10 @@ def region_card(
         rows.append(f"| {' | '.join((*facts, *kinds))} |")
     chosen = []
     for index, concept in enumerate(config.concepts):
-        scores = [choose_edge(held, index)[1] for held in (left_out, kept_back)]
+        scores = [
+            max(edge_scores(held, index).values(), default=float("nan"))
+            for held in (left_out, kept_back)
+        ]
         known = [_holds(one, index) for one in kept_back]
         n = [sum(holds is wanted for holds in known) for wanted in (True, False)]
         shown = [f"{score:.3f}" if np.isfinite(score) else "no masks" for score in scores]
@@ -234,8 +239,8 @@ noise, JPEG. Weights are an exponential moving average ({config.average:g} a ste
 Two networks of {config.fold_steps} steps, each trained without a half of the sources, looked at
 what they had not seen. The shipped network goes on from the one without
 {first}
-and keeps back every so-manyth group of these ({config.holdout}). The edge of a mask lies half
-way between the logits with the best Dice on the first and on the second, every source alike.
+and keeps back every so-manyth group of these ({config.holdout}). The edge of a mask is the logit
+with the best mean of the Dice on the first and on the second, every source alike.
 Presence is a logistic function of the highest logits, fitted on what was kept back and lowered
 until at most {config.false_masks:.0%} of the images without the concept passed one half, and
 further, by hand, to an evidence of at least {json.dumps(config.least_evidence)}: what was kept

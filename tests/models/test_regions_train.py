@@ -20,7 +20,7 @@ from models.train.areas import (
     table,
 )
 from models.train.config import RegionConfig, RegionSource
-from models.train.finish_regions import Held, choose_edge, choose_presence
+from models.train.finish_regions import Held, choose_edge, choose_presence, edge_scores
 from models.train.regions import region_loss, train
 from models.train.settled import settled
 from models.vision.regions import WIDTH, Prompt
@@ -170,10 +170,20 @@ def test_presence_lets_few_false_masks_pass():
 
 def test_the_edge_is_where_the_dice_is_best_and_every_source_counts_alike():
     sure, unsure = held("a", 3.0, True), held("b", -0.6, True)
-    edge, score = choose_edge([sure, sure, sure, unsure], 0)
+    scores = edge_scores([sure, sure, sure, unsure], 0)
+    edge = choose_edge([scores])
     assert edge < -0.6
-    assert score > 0.95
-    assert np.isnan(choose_edge([held("a", 1.0, False)], 0)[1])
+    assert scores[edge] > 0.95
+    assert scores[1.0] == pytest.approx(scores[edge] / 2, abs=0.03)
+    assert edge_scores([held("a", 1.0, False)], 0) == {}
+    assert choose_edge([{}]) == 0.0
+
+
+def test_the_edge_weighs_left_out_and_kept_back_images_alike():
+    generous, strict = [held("a", -2.0, True)], [held("b", 2.0, True)]
+    both = [edge_scores(generous, 0), edge_scores(strict, 0)]
+    assert choose_edge(both) < -2.0
+    assert choose_edge(both) == choose_edge([*both, {}])
 
 
 def test_the_phrases_of_a_concept_are_the_ontologys():
