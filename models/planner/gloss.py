@@ -27,6 +27,19 @@ _DATA = resources.files("models.planner") / "generate"  # not imported: it impor
 _WORD = re.compile(r"[^\W\d_]+(?:·[^\W\d_]+)*")
 _ENDINGS = {"de": re.compile(r"(?:en|ern|er|es|n|e|s)$")}
 _ROMANCE = re.compile(r"(?:es|os|as|is|us|i|e|o|a|s)$")
+_PLURALS = {
+    "es": ((r"ces$", "z"),),
+    "fr": ((r"eaux$", "eau"), (r"aux$", "al")),
+    "it": ((r"(?<=[cg])h(?=[ei]$)", ""),),
+    "ca": ((r"ions$", "io"),),
+    "pt": ((r"ns$", "m"), (r"[oa]es$", "ao"), (r"(?<=[aeou])is$", "l")),
+}
+"""Plurals that differ from their singulars by more than an ending."""
+_NO_NOUNS = {
+    "fr": frozenset({"au sein", "au cœur", "au coeur", "côté", "côtés"}),
+    "de": frozenset({"leben"}),
+}
+"""What reads like an organ and is none: "au sein de la tumeur"."""
 _SHORT = 4
 """Words of fewer letters are kept whole, and are nouns only after an article."""
 _LONGEST = 5
@@ -46,11 +59,13 @@ class _Lexicon:
 
     Attributes:
         nouns: stems of a noun phrase to its English name.
+        short: nouns of fewer than `_SHORT` letters, with their accents: "uña", which is no "una".
         adjectives: stem of an organ's adjective to the organ; for German what compounds begin with.
         words: stems of all words that people use with them, by which the language is told.
     """
 
     nouns: Mapping[Sequence[str], str]
+    short: frozenset[str]
     adjectives: Mapping[str, str]
     words: frozenset[str]
 
@@ -89,18 +104,30 @@ def _found(text: str, code: str) -> Iterator[tuple[int, int, str]]:
     stems = [_stem(word[0], code) for word in words]
     at = 0
     while at < len(words):
-        length, english = _noun(stems, at, code) or _adjective(words, stems, at, code) or (0, "")
+        if _is_no_noun(words, at, code):
+            at += 1
+            continue
+        length, english = (
+            _noun(words, stems, at, code) or _adjective(words, stems, at, code) or (0, "")
+        )
         if length:
             yield words[at].start(), words[at + length - 1].end(), english
         at += length or 1
 
 
-def _noun(stems: Sequence[str], at: int, code: str) -> tuple[int, str] | None:
-    nouns = _lexicon(code).nouns
+def _is_no_noun(words: Sequence[re.Match[str]], at: int, code: str) -> bool:
+    before, word = words[at - 1][0].lower() if at else "", words[at][0].lower()
+    return not _NO_NOUNS.get(code, frozenset()).isdisjoint({word, f"{before} {word}"})
+
+
+def _noun(
+    words: Sequence[re.Match[str]], stems: Sequence[str], at: int, code: str
+) -> tuple[int, str] | None:
+    nouns, short = _lexicon(code).nouns, _lexicon(code).short
     for length in range(min(_LONGEST, len(stems) - at), 0, -1):
         english = nouns.get(tuple(stems[at : at + length]))
         bare = length == 1 and len(stems[at]) < _SHORT
-        article = at > 0 and len(stems[at - 1]) < _SHORT
+        article = at > 0 and len(stems[at - 1]) < _SHORT and words[at][0].lower() in short
         if english and (article or not bare):
             return length, english
     return None
@@ -135,8 +162,8 @@ def _stem(word: str, code: str) -> str:
         key = re.sub(r"([aou])e", r"\1", key)  # umlauts may be spelt so
     if len(key) <= _SHORT:
         return key
-    if code == "pt":
-        key = re.sub(r"ns$", "m", key)
+    for plural, single in _PLURALS.get(code, ()):
+        key = re.sub(plural, single, key)
     return _ENDINGS.get(code, _ROMANCE).sub("", key)
 
 
@@ -156,17 +183,22 @@ def _bare(phrase: str) -> str:
 @lru_cache(maxsize=len(LANGUAGES))
 def _lexicon(code: str) -> _Lexicon:
     nouns: dict[Sequence[str], str] = {}
-    for name in ("translations.csv", "organs.csv", "sites.csv"):
+    short = set()
+    for name in ("translations.csv", "translations_more.csv", "organs.csv", "sites.csv"):
         for row in _rows(name):
-            nouns.setdefault(_stems(_bare(row[code]), code), row.get("concept") or row["site"])
+            said = _bare(row[code])
+            nouns.setdefault(_stems(said, code), row.get("concept") or row["site"])
+            short.add(said.lower())
     for row in _rows("synonyms.csv"):
         if row["language"] == code:
             nouns.setdefault(_stems(row["said"], code), row["concept"])
+            short.add(row["said"].lower())
     adjectives = {row[code]: row["concept"] for row in _rows("adjectives.csv")}
     key = _key if code == "de" else lambda adjective: _stem(adjective, code)
     ordered = sorted(adjectives, key=len, reverse=True)
     return _Lexicon(
         nouns,
+        frozenset(said for said in short if len(said) < _SHORT),
         {key(adjective): adjectives[adjective] for adjective in ordered},
         frozenset(
             stem

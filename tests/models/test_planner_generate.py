@@ -156,7 +156,7 @@ def test_organs_beside_the_point_are_not_checked() -> None:
             continue
         expected = [c["args"]["expected"] for c in example.plan if c["tool"] == "classify_tissue"]
         seen += not expected
-    assert seen > 20
+    assert seen > 10
 
 
 def test_coined_phrases_are_copied() -> None:
@@ -195,7 +195,7 @@ def test_the_lexicon_is_as_large_as_promised() -> None:
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_every_language_can_say_what_the_mix_asks_for(code: str) -> None:
     one, english = language(code), set(language("en").frames)
-    english_only = ("share.predicate", "show.predicate", "filler.no_first")
+    english_only = ("share.predicate", "show.predicate")
     for name in english:
         if not name.startswith(english_only):
             one.section(name)
@@ -203,7 +203,7 @@ def test_every_language_can_say_what_the_mix_asks_for(code: str) -> None:
         for template in templates:
             _check_forms(code, section, template)
     for name in mix()["request"]:
-        if name not in ("compound", "idiom", *english_only):
+        if name not in ("compound", "idiom", "list", *english_only):
             assert all("x" in t.slots for t in one.frames[one.section(f"{name}.ask")]) or (
                 name.startswith("tissue")
             )

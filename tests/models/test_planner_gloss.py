@@ -30,6 +30,10 @@ from models.planner.serialise import Turn, thread_text
         ),
         ("no rim, conta os glomérulos", "no kidney, conta os glomerulus"),
         ("biopsie de l’œil", "biopsie de l’eye"),
+        ("Es una parótida: los acinos serosos", "Es una parotid gland: los serous acinus"),
+        ("Encadre chaque canal galactophore", "Encadre chaque lactiferous duct"),
+        ("Fettvakuolen markieren", "fat vacuole markieren"),
+        ("compte les mitoses au sein du stroma", "compte les mitosis au sein du stroma"),
     ],
 )
 def test_nouns_are_put_into_english(said: str, read: str) -> None:
@@ -55,6 +59,15 @@ def test_the_language_is_told_apart() -> None:
     made = [e for e in examples(5, 400) if len(e.instruction.split()) > 3]
     wrong = [e for e in made if language_of(e.instruction) != e.tags[1]]
     assert len(wrong) <= 0.03 * len(made)
+
+
+def test_translations_agree_in_number() -> None:
+    plural = {"es": ("los", "las"), "fr": ("les",), "it": ("i", "gli", "le")}
+    plural |= {"ca": ("els", "les"), "pt": ("os", "as")}
+    for name in ("translations.csv", "translations_more.csv"):
+        for row in module._rows(name):
+            numbers = {row[code].split(" ")[0] in articles for code, articles in plural.items()}
+            assert len(numbers) == 1, row
 
 
 def test_every_synonym_means_something_that_the_ontology_has() -> None:

@@ -19,7 +19,7 @@ from models.planner.generate.grammar import LANGUAGES, Noun, Template, plural_of
 
 _ADJECTIVE = ("ac", "ile", "ic", "al", "ar", "ous", "oid", "ed", "ive", "ary", "ian", "ine", "ant")
 _COMMON = 4.0
-"""How much more often what has translations is spoken of than the rest."""
+"""How much more often what `translations.csv` has is spoken of than the rest."""
 
 
 @lru_cache(maxsize=len(LANGUAGES))
@@ -43,7 +43,7 @@ def _english() -> dict[str, Any]:
     return tomllib.loads(_file("english.toml"))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _rows(name: str) -> tuple[dict[str, str], ...]:
     return tuple(csv.DictReader(_file(name).splitlines()))
 
@@ -155,8 +155,12 @@ def _foreign_noun(row: dict[str, str], code: str) -> Noun:
 
 
 def _translated(code: str) -> list[tuple[Mention, float]]:
-    rows = _rows("translations.csv")
-    return [(_named(row["concept"], _foreign_noun(row, code)), 1.0) for row in rows]
+    files = {"translations.csv": _COMMON, "translations_more.csv": 1.0}
+    return [
+        (_named(row["concept"], _foreign_noun(row, code)), weight)
+        for name, weight in files.items()
+        for row in _rows(name)
+    ]
 
 
 def _english_organs() -> list[Organ]:
