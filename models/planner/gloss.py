@@ -1,10 +1,11 @@
-"""Nouns of other languages in English, before the model reads an instruction.
+"""Nouns of other languages and short forms in English, before the model reads an instruction.
 
 The embedded model was pretrained on English: it takes in the verbs and the word order of six more
 languages from few examples, but not hundreds of nouns. Those are in a lexicon already, that of the
 generator, so they are looked up: "Kupffer-Zellen in der Leber zählen" is read as "kupffer cell in
-der liver zählen". Training and decoding share this, as part of the one prompt form. English is left
-as it is, and so is every word that the lexicon doesn't have.
+der liver zählen". Of English, only the short forms are spelt out (`models.planner.shorthand`).
+Training and decoding share this, as part of the one prompt form. What the lexicon doesn't have is
+left as it is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from importlib import resources
 from typing import Any
 
 from models.ontology import concepts, fold
+from models.planner.shorthand import short_words, specimens, spelt_out
 
 LANGUAGES = ("es", "fr", "de", "it", "ca", "pt")
 """What is read besides English."""
@@ -71,14 +73,14 @@ class _Lexicon:
 
 
 def gloss(text: str) -> str:
-    """`text` with its nouns in English, where it is in one of `LANGUAGES`.
+    """`text` with its nouns in English, where it is in one of `LANGUAGES`, and no short forms.
 
     Args:
         text: an instruction, any string; the work grows linearly with its length.
     """
     code = language_of(text)
     if code == "en":
-        return text
+        return spelt_out(text)
     out: list[str] = []
     end = 0
     for start, stop, english in _found(text, code):
@@ -194,6 +196,11 @@ def _lexicon(code: str) -> _Lexicon:
             nouns.setdefault(_stems(row["said"], code), row["concept"])
             short.add(row["said"].lower())
     adjectives = {row[code]: row["concept"] for row in _rows("adjectives.csv")}
+    for specimen in specimens():
+        if said := specimen.others.get(code):
+            nouns.setdefault(_stems(said, code), specimen.glossed)
+            if code == "de" and " " not in said:
+                adjectives.setdefault(said, specimen.organ)  # "Gastrektomiepräparat"
     key = _key if code == "de" else lambda adjective: _stem(adjective, code)
     ordered = sorted(adjectives, key=len, reverse=True)
     return _Lexicon(
@@ -212,7 +219,7 @@ def _lexicon(code: str) -> _Lexicon:
 def _english() -> frozenset[str]:
     names = [name for concept in concepts() for name in (concept.name, *concept.synonyms)]
     words = {_key(word) for text in (*_frames("en"), *names) for word in _WORD.findall(text)}
-    return frozenset(words | {f"{word}s" for word in words})
+    return frozenset(words | {f"{word}s" for word in words} | short_words())
 
 
 def _frames(code: str) -> list[str]:

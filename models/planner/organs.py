@@ -1,4 +1,4 @@
-"""Which organs an instruction speaks of, by the ontology and the generator's list of rarer sites.
+"""Which organs an instruction speaks of, by the ontology and the lexicon's sites and specimens.
 
 The embedded model copies what it has seen often and replaces what it has not: "vas deferens"
 becomes "testis". A tissue check has to expect an organ that the words bear out, so the words are
@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib import resources
 
 from models.ontology import american, concepts, expected_organ, find, fold, normalise, singular
+from models.planner.shorthand import specimens
 
 _WORD = re.compile(r"[^\W_]+")
 _LONGEST = 4
@@ -40,7 +41,13 @@ def organs_in(text: str) -> tuple[str, ...]:
 
 
 def borne_out(organ: str, text: str) -> bool:
-    """Whether `text` speaks of `organ`: has its words, or names it in another way."""
+    """Whether `text` speaks of `organ`: has its words, or names it in another way.
+
+    A part or a kind of an organ ("axillary lymph node") is not borne out: the organ is expected.
+    """
+    known = [normalise(name) for name in organs_in(organ)]
+    if known and normalise(organ) not in known:
+        return False
     return set(_words(organ)) <= set(_words(text)) or normalise(organ) in map(
         normalise, organs_in(text)
     )
@@ -63,4 +70,6 @@ def _organs() -> Mapping[Sequence[str], Sequence[str]]:
         organs.setdefault(_words(row["site"]), []).append(row["site"])
         if find(row["adjective"]) is None and row["adjective"] != row["site"]:
             organs.setdefault(_words(row["adjective"]), []).append(row["site"])
+    for specimen in specimens():
+        organs.setdefault(_words(specimen.said), [specimen.organ])
     return organs

@@ -1,8 +1,8 @@
 """The one text form of threads and plans, used alike in training, decoding and serving.
 
 A thread is, for each turn, `> instruction`, its calls a line each, and `= result`; it ends with the
-instruction to plan for. Instructions in other languages have their nouns in English (`gloss`). A
-plan is one line a call, numbered on through the thread:
+instruction to plan for. Instructions in other languages have their nouns in English, and those in
+English no short forms (`gloss`). A plan is one line a call, numbered on through the thread:
 
     $1 tissue liver            classify_tissue(expected="liver"); "tissue ?" is null
     $2 segment portal tract    segment(target="portal tract")
@@ -28,14 +28,15 @@ from models.planner.replies import REPLIES, reason_of, reply_text
 Call = dict[str, Any]
 """One tool call as the contract writes it: `{"tool": str, "args": {...}}`."""
 
-TEMPLATE = "histopilot-plan-2"
+TEMPLATE = "histopilot-plan-3"
 """Names this form; it changes whenever the same thread would be written differently."""
 
 
 @lru_cache(maxsize=1)
 def template() -> str:
     """This form's name with the SHA-256 of the sources that write it, for records of runs."""
-    sources = (Path(__file__).with_name(name).read_bytes() for name in ("serialise.py", "gloss.py"))
+    names = ("serialise.py", "gloss.py", "shorthand.py")
+    sources = (Path(__file__).with_name(name).read_bytes() for name in names)
     return f"{TEMPLATE} sha256:{hashlib.sha256(b''.join(sources)).hexdigest()}"
 
 

@@ -2,13 +2,14 @@
 
 Names, synonyms and presumed organs come from `models.ontology`; the files in `lexicon/` add what a
 speaker adds: short forms, nouns without plural, modifiers, idioms, rarer entities, translations;
-and rarer sites of the body, which a plan names as the user does.
+rarer sites of the body, which a plan names as the user does; and specimens, which name an organ.
 """
 
 from __future__ import annotations
 
 import csv
 import tomllib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 from models.ontology import Concept, concepts, expected_organ, find, singular
 from models.planner.generate.entities import Idiom, Inventions, Kind, Lexicon, Mention, Organ
 from models.planner.generate.grammar import LANGUAGES, Noun, Template, plural_of
+from models.planner.shorthand import specimens, spelt_out
 
 _ADJECTIVE = ("ac", "ile", "ic", "al", "ar", "ous", "oid", "ed", "ive", "ary", "ian", "ine", "ant")
-_COMMON = 4.0
+_COMMON = 6.0
 """How much more often what `translations.csv` has is spoken of than the rest."""
 
 
@@ -142,8 +144,24 @@ def _english_entities() -> list[tuple[Mention, float]]:
     for kind in ("cell", "region"):
         for name, organ in _english()["more"][kind].items():
             found.append((_mention(name, kind, organ or None, _noun(name)), 1.0))
-    for said, name in _english()["slang"].items():
-        found.append((_named(name, Noun(said, said, "the", True)), 1.0))
+    found = [(mention, weight) for mention, weight in found if _stays(mention.noun)]
+    return found + [(mention, 1.0) for mention in _short_forms()]
+
+
+def _stays(noun: Noun) -> bool:
+    """Whether the model reads a noun as it is said: a plan names what the model reads."""
+    return all(spelt_out(said) == said for said in (noun.text, noun.singular))
+
+
+def _short_forms() -> list[Mention]:
+    data = _english()
+    found = []
+    for said, name in data["slang"].items():
+        plural = _noun(name).plural and said.endswith(("s", "i", "ta"))
+        found.append(_named(name, Noun(said, said, "the", plural)))
+    for said, name in data["initials"].items():
+        plural = _noun(name).plural
+        found.append(_named(name, Noun(f"{said}s" if plural else said, said, "the", plural)))
     return found
 
 
@@ -177,6 +195,17 @@ def _english_organs() -> list[Organ]:
             found += [Organ(expected, _singular(name), _singular(a)) for a in options]
     for row in _rows("sites.csv"):
         found.append(Organ(row["site"], _singular(row["site"]), _singular(row["adjective"])))
+    return found
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def specimens_of(code: str) -> Mapping[str, Sequence[str]]:
+    """How specimens of each organ are called in a language: "TURP chips" of the prostate."""
+    found: dict[str, list[str]] = {}
+    for specimen in specimens():
+        said = _written(specimen.said) if code == "en" else specimen.others.get(code)
+        if said:
+            found.setdefault(specimen.organ, []).append(said)
     return found
 
 

@@ -11,6 +11,7 @@ from models.planner.generate.drafts import Draft, Part, mix, nouns, pick
 from models.planner.generate.entities import Kind, Lexicon, Organ
 from models.planner.generate.grammar import Language
 from models.planner.generate.intents import Known, Scope
+from models.planner.generate.lexicons import specimens_of
 from models.planner.generate.noise import american_to_british, careless, named, typos
 
 _STYLES = {
@@ -23,6 +24,8 @@ _STYLES = {
 }
 _SHOUTED = 0.05
 """How often someone who chats has the caps lock on."""
+_SPECIMEN, _MARKS = 0.25, (": ", ". ", " - ", ", ")
+"""How often a specimen stands for the organ before a clause, and what follows it."""
 _NAMES = ("Meyer", "Rossi", "Puig", "Dubois", "Silva", "Novak", "Chen", "Okafor")
 
 
@@ -108,6 +111,9 @@ class Speaker:
         return text, frame
 
     def _fronted(self, text: str, organ: Organ) -> str:
+        specimens = specimens_of(self.language.code).get(organ.expected, ())
+        if specimens and self.rng.random() < _SPECIMEN:
+            return f"{self.rng.choice(specimens)}{self.rng.choice(_MARKS)}{text}"
         return self._in_organ("front", organ, {"do": text})
 
     def _in_organ(self, place: str, organ: Organ, slots: dict[str, Any]) -> str:
