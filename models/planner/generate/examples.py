@@ -16,7 +16,7 @@ from models.planner.generate.drafts import Draft, mix, pick
 from models.planner.generate.entities import Mention
 from models.planner.generate.followups import FollowUps
 from models.planner.generate.grammar import language
-from models.planner.generate.intents import Intent, Scope
+from models.planner.generate.intents import Intent, Known, Scope
 from models.planner.generate.lexicons import lexicon
 from models.planner.generate.plans import Planned, plan
 from models.planner.generate.requests import Sampler
@@ -127,7 +127,8 @@ class _Maker:
         self.code = pick(rng, "language")
         self.words = lexicon(self.code)
         self.speaker = Speaker(rng, language(self.code), self.words)
-        self.thread = Thread(World("lung", 0.25 if rng.random() < 0.85 else None))
+        world = World("lung", 0.25 if rng.random() < 0.85 else None)
+        self.thread = Thread(world, language(self.code))
 
     def draw(self) -> tuple[Thread, Draft, Planned]:
         """The finished thread, and the draft of its next instruction with its plan."""
@@ -156,6 +157,8 @@ class _Maker:
         if self.rng.random() < 0.85:
             sampler.organ = self.thread.organ()
         kind = pick(self.rng, "kind")
+        if kind == "clarify" and self.rng.random() < _LOST:
+            return sampler.reply(kind, "clarify.lost")
         if kind == "clarify" and self.thread.known():
             kind = "request"
         if kind != "request":
@@ -179,6 +182,8 @@ def _sensible(intent: Intent, planned: Planned, thread: Thread) -> bool:
     if len(planned.calls) > _MAX_CALLS:
         return False
     named = [t for w in intent.wants if w.scopes == (Scope(),) for t in w.targets]
+    if any(_empty(scope, thread) for want in intent.wants for scope in want.scopes):
+        return False
     whole = intent.name == "follow.same.whole"
     if not whole and any(isinstance(t, Mention) and thread.ambiguous(t) for t in named):
         return False
@@ -190,5 +195,17 @@ def _sensible(intent: Intent, planned: Planned, thread: Thread) -> bool:
     return not repeated or intent.name in _ASKED_AGAIN
 
 
+def _empty(scope: Scope, thread: Thread) -> bool:
+    """Whether the place is a part of what is left out."""
+    if not isinstance(scope.within, Known) or scope.outside is None:
+        return False
+    return thread.scope_of(scope.within.number).within == scope.outside
+
+
 _MAX_CALLS = 10
-_ASKED_AGAIN = ("count.cell", "size.region", "tissue.ask", "tissue.is")
+_ASKED_AGAIN = (
+    *("count.cell", "size.region", "tissue.ask", "tissue.is"),
+    *("share.cell", "compare.cell", "follow.same.share"),
+)
+_LOST = 0.35
+"""How often who wants something that can't be told has forgotten its name."""

@@ -7,13 +7,16 @@ from dataclasses import replace
 from random import Random
 
 from models.planner.generate.drafts import Draft, Part, mix, nouns
-from models.planner.generate.intents import Intent, Known, Reply, Scope, Thing, Want
+from models.planner.generate.intents import Intent, Known, Reply, Scope, Want
+from models.planner.generate.recollections import Recollections
 from models.planner.generate.requests import Sampler
-from models.planner.generate.results import count_in
 from models.planner.generate.threads import Thread
 from models.planner.generate.variations import Variations
 
 _ORDINALS = ("first", "second", "third")
+_HOW = ("in", "in", "out")
+_MANY = 5
+"""Of how many findings a user says "all of them"."""
 
 
 class FollowUps:
@@ -68,6 +71,31 @@ class FollowUps:
         draft = self._derived("result.percent", (known,), measures=True)
         return replace(draft, intent=replace(draft.intent, name=f"follow.{name}"))
 
+    def _all_percent(self, name: str) -> Draft | None:
+        """The shares of the tissue of several regions, which no line states."""
+        regions = [k for k in self.focus if k.mention.kind == "region"]
+        if len(regions) < 2 or len(regions) < len(self.focus):
+            return None
+        if any(
+            "%" in self.thread.lines[k.number] or self.thread.has("measure", k.number)
+            for k in regions
+        ):
+            return None
+        return self._derived(name, regions, measures=True)
+
+    def _every(self, name: str) -> Draft | None:
+        """Boxes around, or sizes of, all that the whole thread has found: "box both"."""
+        tool = "extract_boxes" if name == "every.boxes" else "measure"
+        known = self.thread.known()
+        fresh = not any(self.thread.has(tool, k.number) for k in known)
+        if len(known) < 2 or len(known) == len(self.focus) or not fresh:
+            return None
+        if not self.thread.unscoped(*known) or len(known) > _MANY:
+            return None
+        two = len(known) == 2 and self.rng.random() < 0.6
+        section = f"{'all' if two else 'every'}.{'boxes' if tool != 'measure' else 'measures'}"
+        return self._derived(section, known, boxes=tool != "measure", measures=tool == "measure")
+
     def _it_count(self, name: str) -> Draft | None:
         if self.one is None or self.one.mention.kind == "cell" or not self.one.mention.countable:
             return None
@@ -87,21 +115,25 @@ class FollowUps:
         )
 
     def _pick(self, name: str) -> Draft | None:
-        if len(self.focus) < 2:
+        things = self.focus
+        known = tuple(self.thread.known())
+        if len(things) == 1 and len(known) <= len(_ORDINALS) and self.thread.unscoped(*known):
+            things = known
+        if len(things) < 2:
             return None
-        at = self.rng.randrange(min(len(self.focus), 3))
+        at = self.rng.randrange(min(len(things), 3))
         tool = "extract_boxes" if name == "pick.boxes" else "measure"
-        known = self.focus[at]
-        if self.thread.has(tool, known.number):
+        thing = things[at]
+        if self.thread.has(tool, thing.number):
             return None
         word = _ORDINALS[at]
-        if at == len(self.focus) - 1 and self.rng.random() < 0.4:
+        if at == len(things) - 1 and self.rng.random() < 0.4:
             word = "last"
-        draft = self._derived(name, (known,), boxes=tool != "measure", measures=tool == "measure")
+        draft = self._derived(name, (thing,), boxes=tool != "measure", measures=tool == "measure")
         return self._with(draft, ordinal=word)
 
     def _recall(self, name: str) -> Draft | None:
-        older = [k for k in self.thread.known() if k not in self.focus and self._unique(k)]
+        older = [k for k in self.thread.known() if k not in self.focus and self.thread.unique(k)]
         tool = "extract_boxes" if name == "recall.target" else "measure"
         older = [k for k in older if k.mention.target and not self.thread.has(tool, k.number)]
         if not older:
@@ -112,13 +144,15 @@ class FollowUps:
     def _named(self, name: str) -> Draft | None:
         """A request for what the thread has, by its name: "box the lymphocytes"."""
         del name
-        known = [k for k in self.thread.known() if k.mention.target and self._unique(k)]
+        known = [k for k in self.thread.known() if k.mention.target and self.thread.unique(k)]
         if not known:
             return None
-        chosen = tuple(self.rng.sample(known, min(len(known), 1 + (self.rng.random() < 0.25))))
-        action = self.rng.choice(("box", "size", "size", "percent"))
+        chosen = tuple(self.rng.sample(known, min(len(known), 1 + (self.rng.random() < 0.4))))
+        action = self.rng.choice(("box", "size", "size", "percent", "density"))
         if action == "percent":
-            return self._percent(self.rng.choice(known))
+            return self._percent(chosen)
+        if action == "density":
+            return self._density(self.rng.choice(known))
         tool = "extract_boxes" if action == "box" else "measure"
         if any(self.thread.has(tool, k.number) for k in chosen):
             return None
@@ -129,19 +163,25 @@ class FollowUps:
         section = f"{action}.{chosen[0].mention.kind}"
         return self._derived(section, chosen, boxes=action == "box", measures=action == "size")
 
-    def _percent(self, known: Known) -> Draft | None:
-        """A share of the tissue: an answer where the thread states it, else a measurement."""
-        if known.mention.kind != "region" or self.thread.scope_of(known.number) != Scope():
+    def _percent(self, known: Sequence[Known]) -> Draft | None:
+        """Shares of the tissue: an answer where the thread states them, else measurements."""
+        regions = [k for k in known if k.mention.kind == "region"]
+        if not regions or not self.thread.unscoped(*regions):
             return None
-        draft = self._derived("percent.region", (known,), measures=True)
-        if "% of the tissue" not in self.thread.lines[known.number]:
-            return None if self.thread.has("measure", known.number) else draft
+        draft = self._derived("percent.region", regions, measures=True)
+        stated = ["% of the tissue" in self.thread.lines[k.number] for k in regions]
+        if not any(stated):
+            measured = any(self.thread.has("measure", k.number) for k in regions)
+            return None if measured else draft
         intent = Intent("answer.result.percent.named", reply=Reply("answer", "result"))
-        return replace(draft, intent=intent)
+        return replace(draft, intent=intent) if all(stated) else None
 
-    def _unique(self, known: Known) -> bool:
-        same = [k for k in self.thread.known() if k.mention.target == known.mention.target]
-        return len(same) == 1
+    def _density(self, known: Known) -> Draft | None:
+        """A density of what is counted already: `measure` gives it where no line states it."""
+        if known.mention.kind != "cell" or self.thread.has("measure", known.number):
+            return None
+        draft = self._derived("recalled.density", (known,), measures=True)
+        return None if "/mm2" in self.thread.lines[known.number] else draft
 
     def _derived(
         self, section: str, known: Sequence[Known], *, boxes: bool = False, measures: bool = False
@@ -164,7 +204,7 @@ class FollowUps:
         near = self._nearby()
         pronoun = near is not None and self.rng.random() < 0.6
         known = near if pronoun and near else self.rng.choice(regions)
-        if not pronoun and not self._unique(known):
+        if not pronoun and not self.thread.unique(known):
             return None
         action = self.rng.choice(
             ("count.cell", "count.cell", "count.region", "show.region", "box.cell", "density.cell")
@@ -177,9 +217,45 @@ class FollowUps:
         )
         out = self.rng.random() < 0.25
         scope = Scope(outside=known) if out else Scope(within=known)
+        if not out and kind != "density" and self.rng.random() < 0.2:
+            scope = replace(scope, outside=self.sampler.region(known.mention, target))
         want = Want((target,), (scope,), boxes=action in ("count.region", "box.cell"))
         part = Part(action, {"x": nouns(target)}, scope, pronoun=pronoun)
         return Draft(Intent(f"follow.scoped.{action}", (want,)), (part,))
+
+    def _again(self, name: str) -> Draft | None:
+        """Cells in places that the thread has, all by name, however long ago."""
+        regions = [k for k in self.thread.regions if self.thread.unique(k)]
+        cells = [k for k in self.thread.known() if k.mention.kind == "cell" and k.mention.target]
+        if not regions or len(self.thread.turns) < 2 or not self.thread.unscoped(*cells):
+            return None
+        first, *others = self.rng.sample(regions, min(2, len(regions)))
+        how = self.rng.choice(("in", "in", "out", "both")) if others else self.rng.choice(_HOW)
+        scope = Scope(first if how != "out" else None, first if how == "out" else None)
+        slots = {"r": nouns(first)}
+        if how == "both":
+            scope, slots["q"] = replace(scope, outside=others[0]), nouns(others[0])
+        if len(cells) == 2 and how != "both" and self.thread.unique(cells[0]):
+            want = Want(tuple(k.mention for k in cells), (scope,))
+            return Draft(Intent(f"follow.{name}", (want,)), (Part(f"again.two.{how}", slots),))
+        if not cells or self.rng.random() < 0.25:
+            target = self.sampler.mention("cell", countable=True)
+        else:
+            target = self.rng.choice(cells).mention
+        if target.target is None:
+            return None
+        part = Part(f"again.{how}", slots | {"x": nouns(target)})
+        return Draft(Intent(f"follow.{name}", (Want((target,), (scope,)),)), (part,))
+
+    def _fresh(self, name: str) -> Draft | None:
+        """Cells in a region, both new: "and in the dermis, how many fibroblasts?"."""
+        region = self.sampler.mention("region", plain=True)
+        target = self.sampler.mention("cell", countable=True)
+        if any(k.mention.target == region.target for k in self.thread.known()):
+            return None
+        part = Part("fresh.ask", {"x": nouns(target), "r": nouns(region)})
+        want = Want((target,), (Scope(within=region),))
+        return Draft(Intent(f"follow.{name}", (want,)), (part,))
 
     def _holds(self, name: str) -> Draft | None:
         """What the region itself is asked for: "how many lymphocytes does it contain?"."""
@@ -200,43 +276,5 @@ class FollowUps:
 
     # -- "how many was that again?"
     def _result(self, name: str) -> Draft | None:
-        del name
-        asked = self._asked()
-        if asked is None:
-            return None
-        section, slots = asked
-        intent = Intent(f"answer.{section}", reply=Reply("answer", "result"))
-        said = {key: nouns(thing) for key, thing in slots.items()}
-        return Draft(intent, (Part(section, said),))
-
-    def _asked(self) -> tuple[str, dict[str, Thing]] | None:
-        """What the thread's lines state and can be asked again."""
-        options: list[tuple[str, dict[str, Thing]]] = []
-        lines = self.thread.lines
-        for known in (self.one,) if self.one else ():
-            line, slots = lines.get(known.number, ""), {"x": known}
-            if count_in(line) is not None:
-                options.append(("result.count", dict(slots)))
-                if "/mm2" in line:
-                    options.append(("result.density", dict(slots)))
-            if "% of the tissue" in line:
-                options.append(("result.percent", dict(slots)))
-            if "present" in line:
-                options.append(("result.present", dict(slots)))
-            if self.thread.has("measure", known.number) and known.mention.kind == "region":
-                options.append(("result.area", dict(slots)))
-        counted = [k for k in self.focus if count_in(lines.get(k.number, "")) is not None]
-        if len(counted) == len(self.focus) == 2 and _differ(*counted):
-            options.append(("result.sum", {"x": counted[0], "y": counted[1]}))
-        calls = self.thread.turns[-1].calls if self.thread.turns else ()
-        tool = calls[0]["tool"] if len(calls) == 1 else None
-        result = self.thread.turns[-1].result
-        if tool == "classify_tissue" and "not known" not in result:
-            options = [("result.tissue", {})]
-        if tool == "extract_boxes" and result[0].isdigit():
-            options = [("result.boxes", {})]
-        return self.rng.choice(options) if options else None
-
-
-def _differ(one: Known, other: Known) -> bool:
-    return one.mention.target != other.mention.target
+        recollections = Recollections(self.thread, self.rng)
+        return recollections.named() if name == "result.named" else recollections.latest()

@@ -150,6 +150,7 @@ class Language:
         articles, agreement: see the module.
         joins: what stands before the last of several noun phrases (" and ").
         elision: what stands before a bare noun: ["de ", "d'"], the second before a vowel.
+        spoken: marks as they are dictated; `hesitations`: what is said between the words.
         inflected: forms in which German nouns change their endings.
         memo: drawn sections, so that each is looked up once.
     """
@@ -161,6 +162,8 @@ class Language:
     joins: str
     elision: Sequence[str]
     inflected: Mapping[str, str]
+    spoken: Mapping[str, str]
+    hesitations: Sequence[str]
     memo: dict[tuple[str, ...], list[tuple[str, Template]]] = field(default_factory=dict)
 
     def phrase(self, nouns: Sequence[Noun], form: str) -> str:
@@ -279,4 +282,6 @@ def language(code: str) -> Language:
         joins=grammar["joins"],
         elision=grammar.get("elision", ("", "")),
         inflected=grammar.get("inflected", {}),
+        spoken=grammar["spoken"],
+        hesitations=grammar["hesitations"],
     )

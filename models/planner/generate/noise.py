@@ -8,6 +8,7 @@ from functools import lru_cache
 from random import Random
 
 from models.ontology import american
+from models.planner.generate.grammar import Language
 
 _BRITISH = tuple(
     (re.compile(pattern, re.IGNORECASE), british)
@@ -74,6 +75,25 @@ def careless(text: str, code: str) -> str:
         text = text.translate(_UMLAUTS)
     decomposed = unicodedata.normalize("NFD", text)
     return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+def dictated(rng: Random, text: str, language: Language, *, hesitant: bool) -> str:
+    """`text` as it is taken down: no capitals, marks left out or spoken, some hesitations."""
+    spoken = language.spoken if rng.random() < _SPOKEN else {}
+    text = re.sub(
+        r"\s*([.,;:!?¿¡])(?=\s|$)|[¿¡]",
+        lambda match: f" {spoken.get(match[1], '')}".rstrip(),
+        text,
+    )
+    words = text.lower().split()
+    if hesitant and len(words) > 3 and rng.random() < _HESITANT:
+        for _ in range(rng.randint(1, 3)):
+            words.insert(rng.randrange(1, len(words)), rng.choice(language.hesitations))
+    return " ".join(words)
+
+
+_SPOKEN, _HESITANT = 0.2, 0.25
+"""How often someone who dictates speaks the punctuation, or hesitates."""
 
 
 def typos(rng: Random, text: str) -> str:

@@ -82,8 +82,8 @@ class Sampler:
         want, part = made
         return Draft(Intent(name, (want,)), (part,))
 
-    def _plain(self, name: str) -> tuple[Want, Part]:
-        """Counting, showing, boxing, measuring: targets in a place, with something added."""
+    def _plain(self, name: str, *, tails: bool = True) -> tuple[Want, Part]:
+        """Counting, showing, boxing, measuring: targets in a place, often with something added."""
         action, _, kind = name.partition(".")
         targets = self._targets(action, kind)
         scope = Scope() if action == "percent" else self.scope(*targets)
@@ -95,11 +95,13 @@ class Sampler:
             percent=action == "percent",
         )
         tail = ""
-        if self.rng.random() < 0.16 and action in ("count", "show", "density") and kind != "mass":
+        if not tails or kind == "mass" or action not in ("count", "show", "density"):
+            pass
+        elif self.rng.random() < 0.13:
             tail = self.rng.choice(("boxes", "measures", "both"))
             boxes, measures = tail != "measures", tail != "boxes"
             want = replace(want, boxes=want.boxes or boxes, measures=measures)
-        elif self.rng.random() < 0.04 and action in ("count", "show") and kind != "mass":
+        elif self.rng.random() < 0.05 and action != "density":
             tail = "none.boxes" if name != "count.region" and action == "count" else "none.measures"
         if tail == "measures":
             tail = f"measures.{kind}"
@@ -198,6 +200,26 @@ class Sampler:
         wants = (Want((one,), (Scope(within=first),)), Want((two,), (Scope(within=second),)))
         return Draft(Intent(name, wants), (Part(name, slots),))
 
+    def _steps(self, name: str) -> Draft:
+        """A region, one in it, and cells in that, in the order of the looking."""
+        around = self.mention("region", countable=True, plain=True)
+        within = self.mention("region", not_in=(around,), countable=True, plain=True)
+        target = self.mention("cell", countable=True)
+        wants = (
+            Want((around,)),
+            Want((within,), (Scope(within=around),)),
+            Want((target,), (Scope(within=within, around=around),)),
+        )
+        slots = {"x": nouns(target), "r": nouns(within), "q": nouns(around)}
+        return Draft(Intent(name, wants), (Part(name, slots),))
+
+    def _list(self, name: str) -> Draft:
+        """Tasks of different kinds as notes: "glomeruli boxed, tubules outlined"."""
+        kinds = self.rng.sample(_NOTED, 3 if self.rng.random() < 0.4 else 2)
+        wanted = [(kind, *self._plain(kind, tails=False)) for kind in kinds]
+        parts = tuple(replace(part, section=f"note.{kind}") for kind, _, part in wanted)
+        return Draft(Intent(name, tuple(want for _, want, _ in wanted)), parts)
+
     def _idiom(self, name: str) -> Draft:
         """A set phrase; languages without any count nuclei in words instead."""
         if not self.words.idioms:
@@ -231,19 +253,26 @@ class Sampler:
         parts = tuple(part for draft in drafts for part in draft.parts)
         return Draft(Intent(name, wants), parts)
 
-    def reply(self, kind: str) -> Draft:
-        """A request that no tool serves. `clarify` fits only where nothing can be meant."""
+    def reply(self, kind: str, section: str = "") -> Draft:
+        """A request that no tool serves, said by `section` where it is not the reason's own.
+
+        `clarify` fits only where nothing can be meant.
+        """
         reason = "target" if kind == "clarify" else pick(self.rng, kind)
         slots = {
             "x": nouns(self.mention(self.rng.choice(("cell", "region")), countable=True)),
             "y": nouns(self.mention("cell", countable=True, plain=True)),
             "o": (self.words.organ(self.rng).noun,),
         }
-        section = f"{kind}.{reason}"
+        section = section or f"{kind}.{reason}"
         return Draft(Intent(section, reply=Reply(kind, reason)), (Part(section, slots),))
 
 
 _NUMBERS = ("one", "two", "three", "four", "five")
+_NOTED = (
+    *("count.cell", "show.region", "show.cell", "box.cell", "box.region"),
+    *("size.region", "percent.region", "density.cell", "size.cell"),
+)
 _JOINED = (
     "count.cell",
     "count.region",

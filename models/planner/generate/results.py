@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from models.planner.generate.grammar import Language
 from models.planner.serialise import Call
 from models.wording import area_in_words, plural
 
@@ -49,51 +50,39 @@ def count_in(line: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def retold(rng: Random, line: str) -> str:
-    """A line as another system might have put it: the same figures in other words."""
-    for pattern, options in _RETELLINGS:
+def retold(rng: Random, line: str, what: str, language: Language) -> str:
+    """A line as another system might have put it, in its language: the same figures.
+
+    Args:
+        rng: the source of chance.
+        line: as the tool words it.
+        what: the name of what the line is about.
+        language: of the other system.
+    """
+    for section, pattern in _LINES.items():
         if match := pattern.fullmatch(line):
-            return rng.choice(options).format(**match.groupdict(""))
+            text, _ = language.say(rng, f"told.{section}", {"what": what} | match.groupdict())
+            if language.code != "en" and rng.random() < 0.7:
+                return re.sub(r"(?<=\d)\.(?=\d)", ",", text)
+            return re.sub(r"\b0\.(?=\d)", ".", text) if rng.random() < 0.15 else text
     return line
 
 
-def _retelling(pattern: str, *options: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    return re.compile(pattern), options
-
-
-_RETELLINGS = (
-    _retelling(
-        r"(?P<what>.+): present (?P<p>[\d.]+), (?P<share>\d+)% of the tissue",
-        "{what} found, p = {p}; {share}% of tissue",
-        "{what}: present ({p}), covers {share} % of the tissue",
-        "{what} {p}, tissue share {share}%",
-    ),
-    _retelling(
-        r"(?P<what>.+): present (?P<p>[\d.]+)",
-        "{what} found, p = {p}",
-        "{what}: present ({p})",
-        "{what} found",
-        "outlined {what}, confidence {p}",
-    ),
-    _retelling(
-        r"(?P<n>\d+) (?P<what>.+), (?P<density>[\d.]+)/mm2",
-        "{what}: {n}, {density} per mm²",
-        "{what}: {n} ({density} per mm2)",
-        "counted {n} {what}; density {density}/mm²",
-    ),
-    _retelling(
-        r"(?P<n>\d+) (?P<what>(?!box).+)", "{what}: {n}", "{what}: n = {n}", "counted {n} {what}"
-    ),
-    _retelling(
-        r"(?P<organ>[a-z ]+) (?P<p>0\.\d+)",
-        "{organ}, probability {p}",
-        "{organ} {p}, agrees with expected",
-        "{organ} {p}, agrees",
-        "tissue: {organ} ({p})",
-    ),
-    _retelling(r"(?P<n>\d+) box(es)?", "{n} drawn", "{n} bounding boxes"),
-    _retelling(r"area (?P<area>[^,]+)", "{area}", "total area: {area}"),
-)
+_LINES = {
+    section: re.compile(pattern)
+    for section, pattern in (
+        ("share", r".+: present (?P<p>[\d.]+), (?P<share>[\d.]+)% of the tissue"),
+        ("present", r".+: present (?P<p>[\d.]+)"),
+        ("density", r"(?P<n>\d+) .+, (?P<density>[\d.]+)/mm2"),
+        ("boxes", r"(?P<n>\d+) box(?:es)?"),
+        ("count", r"(?P<n>\d+) .+"),
+        ("tissue", r"(?P<organ>(?!tissue)[a-z ]+) (?P<p>0\.\d+)"),
+        ("areas", r"area (?P<area>[^,]+), mean area (?P<mean>.+)"),
+        ("extent", r"area (?P<area>[^,]+), (?P<share>[\d.]+)% of the tissue"),
+        ("area", r"area (?P<area>[^,]+)"),
+    )
+}
+"""What a line says, as a section of the frames below `told`; the first that fits."""
 
 _SHARE_MISSING = 0.45
 """How often a region's line states no share of the tissue: it is then to be measured."""

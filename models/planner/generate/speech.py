@@ -12,7 +12,7 @@ from models.planner.generate.entities import Kind, Lexicon, Organ
 from models.planner.generate.grammar import Language
 from models.planner.generate.intents import Known, Scope
 from models.planner.generate.lexicons import specimens_of
-from models.planner.generate.noise import american_to_british, careless, named, typos
+from models.planner.generate.noise import american_to_british, careless, dictated, named, typos
 
 _STYLES = {
     "plain": ("do", "do", "ask"),
@@ -24,6 +24,10 @@ _STYLES = {
 }
 _SHOUTED = 0.05
 """How often someone who chats has the caps lock on."""
+_BETWEEN = 0.08
+"""How often what is outside of several things is said to lie between them."""
+_SLIPS = ("{{instruction}}", "${query}", "{text}", "[INSERT TEXT]", "<prompt>", "asdf", "lorem")
+"""What is sent by mistake: a template that was not filled, keys that were tried."""
 _SPECIMEN, _MARKS = 0.25, (": ", ". ", " - ", ", ")
 """How often a specimen stands for the organ before a clause, and what follows it."""
 _NAMES = ("Meyer", "Rossi", "Puig", "Dubois", "Silva", "Novak", "Chen", "Okafor")
@@ -74,16 +78,20 @@ class Speaker:
         placed = None if fronted else organ
         styles = _STYLES[register]
         style = "do" if len(draft.parts) > 1 or draft.parts[0].tail else self.rng.choice(styles)
+        if draft.parts[0].section.startswith("note."):
+            style = "note"
         said = [self._clause(part, style, placed) for part in draft.parts]
         texts, frame = [text for text, _ in said], said[0][1]
-        if ".do#" not in frame:
-            style = "ask"  # not an imperative that can be wrapped
         if draft.parts[0].section == "tissue.is" and len(texts) > 1:
             first, _ = self._frame("tissue.is.ask", dict(draft.parts[0].slots))
-            text, style = f"{first} {_capital(self._joined(texts[1:]))}", "ask"
+            text, style = f"{first} {_capital(self._joined(texts[1:], 'join'))}", "ask"
         else:
-            text = self._joined(texts)
-        if style == "do" and draft.intent.wants and self._chance("negate"):
+            text = self._joined(texts, "notes" if style == "note" else "join")
+        if ".do#" not in frame:
+            style = "ask"  # not an imperative that can be wrapped
+        if style == "do" and register == "dictated" and self._chance("repair"):
+            text, style = self._frame("repair.do", {"do": text})[0], "ask"
+        elif style == "do" and draft.intent.wants and self._chance("negate"):
             text, style = self._negated(text, draft), "ask"
         if fronted and organ is not None:
             text, style = self._fronted(text, organ), "ask"
@@ -134,6 +142,9 @@ class Speaker:
             return self._frame(part.section, slots, need)
 
     def _where(self, scope: Scope, pronoun: bool) -> str:
+        if scope.within and scope.outside and self.rng.random() < (1.0 if pronoun else 0.5):
+            place = self._where(Scope(within=scope.within), pronoun)
+            return place + self._frame("where.minus", {"r": nouns(scope.outside)})[0]
         if pronoun:
             thing = scope.within or scope.outside
             many = isinstance(thing, Known) and thing.mention.noun.plural
@@ -148,13 +159,16 @@ class Speaker:
         if scope.within is not None:
             return self._frame("where.in", {"r": nouns(scope.within)})[0]
         if scope.outside is not None:
+            many = nouns(scope.outside)[0].plural
+            if many and self.rng.random() < _BETWEEN:
+                return self._frame("where.between", {"r": nouns(scope.outside)})[0]
             return self._frame("where.out", {"r": nouns(scope.outside)})[0]
         return ""
 
-    def _joined(self, texts: list[str]) -> str:
+    def _joined(self, texts: list[str], how: str) -> str:
         if len(texts) == 1:
             return texts[0]
-        section = "join.and" if len(texts) == 2 else "join.three"
+        section = f"{how}.and" if len(texts) == 2 else f"{how}.three"
         return self._frame(section, dict(zip("abc", texts, strict=False)))[0]
 
     def _negated(self, text: str, draft: Draft) -> str:
@@ -166,7 +180,7 @@ class Speaker:
         return self._frame("negate.do", {"y": (other.noun,), "do": text})[0]
 
     def _wrapped(self, text: str, register: str) -> str:
-        if self.rng.random() < float(mix()["noise"]["mixed"]) and self.language.code == "en":
+        if self._chance("mixed"):
             return self._frame("filler.no_first", {"do": text})[0]
         if register == "foreign":
             return self._frame("wrap.foreign", {"do": text})[0]
@@ -181,7 +195,7 @@ class Speaker:
             text = text.rstrip(".") + self._frame("filler.also_no", {})[0]
         if self._chance("background"):
             tags.append("background")
-            count = 1 + (self.rng.random() < 0.35) + (self.rng.random() < 0.15)
+            count = self.rng.choice((1, 1, 1, 2, 2, 3, 4))
             drawn = (self._frame("filler.background", {}) for _ in range(count))
             said = " ".join({frame: words for words, frame in drawn}.values())
             if self.rng.random() < 0.75:
@@ -216,6 +230,8 @@ class Speaker:
         if not verbatim and self._chance("typos"):
             tags.append("typos")
             text = typos(rng, text)
+        if register == "dictated":
+            return dictated(rng, " ".join(text.split()), self.language, hesitant=not verbatim)
         return _finished(rng, text, register)
 
 
@@ -241,6 +257,8 @@ class _Extras(dict[str, Any]):
                 return f"{rng.choice('ABC')}{rng.randint(1, 9)}"
             case "name":
                 return rng.choice(_NAMES)
+            case "slip":
+                return rng.choice(_SLIPS)
             case "o":
                 return (self._words.organ(rng).noun,)
             case "a":
@@ -270,8 +288,6 @@ def _uncapital(text: str) -> str:
 
 def _finished(rng: Random, text: str, register: str) -> str:
     text = " ".join(text.split()).replace(" ,", ",").replace(" ?", "?")
-    if register == "dictated":
-        return re.sub(r"[.,;:!?¿¡]+(?=\s|$)|[¿¡]", "", text).lower()
     if register == "terse":
         return text.lower() if rng.random() < 0.3 else text
     if register == "chatty" and rng.random() < _SHOUTED:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from models.planner.generate.entities import Mention
+from models.planner.generate.grammar import Language, language
 from models.planner.generate.intents import Intent, Known, Scope
 from models.planner.generate.plans import Ledger, Planned
 from models.planner.generate.results import World, retold
@@ -22,6 +24,7 @@ class Thread:
 
     Attributes:
         world: the made-up image.
+        language: that is spoken.
         turns: as the planner is shown them.
         ledger: all calls, numbered through the thread.
         last: the latest intent that ran tools, or None.
@@ -30,6 +33,7 @@ class Thread:
     """
 
     world: World
+    language: Language = field(default_factory=partial(language, "en"))
     turns: list[Turn] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     last: Intent | None = None
@@ -78,16 +82,48 @@ class Thread:
             refs = [call["args"].get(name) for name in ("source", "within", "outside")]
             found = [self.lines[int(ref[1:])] for ref in refs if ref]
             self.lines[number] = self.world.line(rng, call, found)
-        own = [self.lines[first + i] for i in range(len(calls))]
-        others = rng.random() < _RETOLD
-        joint = rng.choice(_JOINTS) if others else _JOINTS[0]
-        result = joint.join(retold(rng, line) if others else line for line in own)
+        numbers = range(first, first + len(calls))
+        if rng.random() < _RETOLD:
+            english = rng.random() < _IN_ENGLISH
+            teller = language("en") if english else self.language
+            result = rng.choice(_JOINTS).join(self._told(rng, n, teller) for n in numbers)
+        else:
+            result = _JOINTS[0].join(self.lines[n] for n in numbers)
         self.turns.append(Turn(instruction, calls, result))
         if intent.wants:
             self.last = intent
             several = intent.name.startswith(_SEVERAL)
             focus = () if several else planned.focus
             self.focus = tuple(Known(n, self.ledger.about[n]) for n in focus)
+
+    def _told(self, rng: Random, number: int, teller: Language) -> str:
+        """The line of a call in another system's words; a measurement may state the share too."""
+        line = self.lines[number]
+        source = self.ledger.calls[number - 1]["args"].get("source")
+        about = self.ledger.about.get(int(source[1:]) if source else number)
+        if about is None:
+            return retold(rng, line, "", language("en"))
+        if source and about.kind == "region" and line.startswith("area ") and rng.random() < 0.5:
+            at = int(source[1:])
+            if "%" not in self.lines[at]:
+                self.lines[at] += f", {rng.uniform(0.3, 60):.1f}% of the tissue"
+                line += self.lines[at][self.lines[at].rindex(",") :]
+        said = about.noun.text if teller is self.language else about.target or "nuclei"
+        return retold(rng, line, said, teller)
+
+    def line_of(self, tool: str, number: int) -> str:
+        """The line of the boxes or the measurement of call `number`, or ""."""
+        call = {"tool": tool, "args": {"source": f"${number}"}}
+        calls = self.ledger.calls
+        return self.lines[calls.index(call) + 1] if call in calls else ""
+
+    def unique(self, known: Known) -> bool:
+        """Whether its name means this one only."""
+        return [k.mention.target for k in self.known()].count(known.mention.target) == 1
+
+    def unscoped(self, *known: Known) -> bool:
+        """Whether all of them were looked for everywhere."""
+        return all(self.scope_of(k.number) == Scope() for k in known)
 
     def ambiguous(self, mention: Mention) -> bool:
         """Whether the thread has something of that name in some place only.
@@ -117,7 +153,9 @@ def _retold(rng: Random, turn: Turn) -> Turn:
 
 _RETOLD = 0.4
 """How often a turn's result is in the words of another system."""
-_JOINTS = ("; ", "; ", " | ", ". ")
+_IN_ENGLISH = 0.4
+"""How often that system tells its results in English, whatever is spoken."""
+_JOINTS = ("; ", "; ", " | ", ". ", ", ", " / ")
 """What stands between the lines of a turn's calls: ours first, then other systems'."""
 _WORDS = {
     "clarify": ("Which structure do you mean?", "What should I outline or count?"),

@@ -116,12 +116,11 @@ class Variations:
                 None  # "without X" would mean boxes or figures anew, "how many without" would not
             )
         scope = self.thread.scope_of(self.one.number)
-        if scope.within or (scope.outside and name == "same.without"):
+        if scope.outside or (scope.within and name == "same.only"):
             return None
-        region = self.sampler.region(*[k.mention for k in self.focus])
+        taken = [_mention(place) for place in (scope.within, scope.outside) if place]
+        region = self.sampler.region(*[k.mention for k in self.focus], *taken)
         new = replace(scope, **{"outside" if name == "same.without" else "within": region})
-        if new.within is not None and new.outside is not None:
-            return None
         return self._varied(name, Want(()), self.one.mention, new, {"r": region})
 
     def _share(self, name: str) -> Draft | None:
