@@ -46,6 +46,8 @@ _SHORT = 4
 """Words of fewer letters are kept whole, and are nouns only after an article."""
 _LONGEST = 5
 """Words of the longest noun phrase that is looked up."""
+_MOST = 3
+"""Adjectives that are looked for on each side of a noun."""
 _SPECIMEN = re.compile(
     r"bi[oò]ps|muestr|amostr|mostr|cort|secci|se[cç]|pie[zc]|tej|teix|teci|tessut|tissu|frag|framm"
     r"|[ée]chant|coup|pi[èe]c|pr[ée]l[eè]v|campion|sezion|prelev|punci|ponct|agoaspir|tall"
@@ -62,14 +64,18 @@ class _Lexicon:
     Attributes:
         nouns: stems of a noun phrase to its English name.
         short: nouns of fewer than `_SHORT` letters, with their accents: "uña", which is no "una".
+        modifiers: stem of an adjective that describes a noun to its English.
         adjectives: stem of an organ's adjective to the organ; for German what compounds begin with.
         words: stems of all words that people use with them, by which the language is told.
+        exact: the same words in full; they tell neighbours apart ("quantos", "quants").
     """
 
     nouns: Mapping[Sequence[str], str]
     short: frozenset[str]
+    modifiers: Mapping[str, str]
     adjectives: Mapping[str, str]
     words: frozenset[str]
+    exact: frozenset[str]
 
 
 def gloss(text: str) -> str:
@@ -95,7 +101,8 @@ def language_of(text: str) -> str:
     if all(_key(word) in _english() for word in words):
         return "en"
     known = {code: sum(_stem(w, code) in _lexicon(code).words for w in words) for code in LANGUAGES}
-    best = max(LANGUAGES, key=known.__getitem__)
+    exact = {code: sum(_key(w) in _lexicon(code).exact for w in words) for code in LANGUAGES}
+    best = max(LANGUAGES, key=lambda code: known[code] + exact[code])
     english = sum(_key(word) in _english() for word in words)
     return best if known[best] > english else "en"
 
@@ -106,15 +113,35 @@ def _found(text: str, code: str) -> Iterator[tuple[int, int, str]]:
     stems = [_stem(word[0], code) for word in words]
     at = 0
     while at < len(words):
-        if _is_no_noun(words, at, code):
-            at += 1
-            continue
-        length, english = (
-            _noun(words, stems, at, code) or _adjective(words, stems, at, code) or (0, "")
-        )
+        length, english = 0, ""
+        if not _is_no_noun(words, at, code):
+            length, english = (
+                _described(words, stems, at, code) or _adjective(words, stems, at, code) or (0, "")
+            )
         if length:
             yield words[at].start(), words[at + length - 1].end(), english
         at += length or 1
+
+
+def _described(
+    words: Sequence[re.Match[str]], stems: Sequence[str], at: int, code: str
+) -> tuple[int, str] | None:
+    """A noun, with adjectives that stand beside it put before it: "núcleos atípicos"."""
+    modifiers = _lexicon(code).modifiers
+    noun, found = at, _noun(words, stems, at, code)
+    while (
+        found is None and noun < len(words) - 1 and noun < at + _MOST and stems[noun] in modifiers
+    ):
+        noun += 1
+        found = _noun(words, stems, noun, code)
+    if found is None:
+        return None
+    end = noun + found[0]
+    after = end
+    while code != "de" and after < len(words) and after < end + _MOST and stems[after] in modifiers:
+        after += 1
+    around = (*reversed(stems[end:after]), *stems[at:noun])
+    return after - at, " ".join((*(modifiers[stem] for stem in around), found[1]))
 
 
 def _is_no_noun(words: Sequence[re.Match[str]], at: int, code: str) -> bool:
@@ -128,7 +155,7 @@ def _noun(
     nouns, short = _lexicon(code).nouns, _lexicon(code).short
     for length in range(min(_LONGEST, len(stems) - at), 0, -1):
         english = nouns.get(tuple(stems[at : at + length]))
-        bare = length == 1 and len(stems[at]) < _SHORT
+        bare = length == 1 and len(words[at][0]) < _SHORT
         article = at > 0 and len(stems[at - 1]) < _SHORT and words[at][0].lower() in short
         if english and (article or not bare):
             return length, english
@@ -184,35 +211,39 @@ def _bare(phrase: str) -> str:
 
 @lru_cache(maxsize=len(LANGUAGES))
 def _lexicon(code: str) -> _Lexicon:
-    nouns: dict[Sequence[str], str] = {}
-    short = set()
-    for name in ("translations.csv", "translations_more.csv", "organs.csv", "sites.csv"):
-        for row in _rows(name):
-            said = _bare(row[code])
-            nouns.setdefault(_stems(said, code), row.get("concept") or row["site"])
-            short.add(said.lower())
-    for row in _rows("synonyms.csv"):
-        if row["language"] == code:
-            nouns.setdefault(_stems(row["said"], code), row["concept"])
-            short.add(row["said"].lower())
+    said = dict(reversed(list(_said(code))))  # what comes first counts
     adjectives = {row[code]: row["concept"] for row in _rows("adjectives.csv")}
-    for specimen in specimens():
-        if said := specimen.others.get(code):
-            nouns.setdefault(_stems(said, code), specimen.glossed)
-            if code == "de" and " " not in said:
-                adjectives.setdefault(said, specimen.organ)  # "Gastrektomiepräparat"
+    if code == "de":  # "Gastrektomiepräparat"
+        adjectives |= {s.others[code]: s.organ for s in specimens() if code in s.others}
     key = _key if code == "de" else lambda adjective: _stem(adjective, code)
     ordered = sorted(adjectives, key=len, reverse=True)
+    modifiers = {row[code]: row["modifier"] for row in _rows("modifiers.csv") if row[code]}
+    spoken = [
+        match[0]
+        for phrase in (*_frames(code), *said, *adjectives, *modifiers)
+        for match in _WORD.finditer(phrase)
+    ]
     return _Lexicon(
-        nouns,
-        frozenset(said for said in short if len(said) < _SHORT),
-        {key(adjective): adjectives[adjective] for adjective in ordered},
-        frozenset(
-            stem
-            for phrase in (*_frames(code), *map(" ".join, nouns), *adjectives)
-            for stem in _stems(phrase, code)
-        ),
+        nouns={_stems(phrase, code): english for phrase, english in said.items()},
+        short=frozenset(phrase.lower() for phrase in said if len(phrase) < _SHORT),
+        modifiers={_stem(word, code): english for word, english in modifiers.items()},
+        adjectives={key(adjective): adjectives[adjective] for adjective in ordered},
+        words=frozenset(_stem(word, code) for word in spoken),
+        exact=frozenset(map(_key, spoken)),
     )
+
+
+def _said(code: str) -> Iterator[tuple[str, str]]:
+    """The noun phrases of a language with their English names, the likelier ones first."""
+    for name in ("translations.csv", "translations_more.csv", "organs.csv", "sites.csv"):
+        for row in _rows(name):
+            yield _bare(row[code]), row.get("concept") or row["site"]
+    for row in _rows("synonyms.csv"):
+        if row["language"] == code:
+            yield row["said"], row["concept"]
+    for specimen in specimens():
+        if code in specimen.others:
+            yield specimen.others[code], specimen.glossed
 
 
 @lru_cache(maxsize=1)

@@ -88,15 +88,16 @@ def _found(text: str) -> Iterator[tuple[int, int, str]]:
         length = 1
         for size in range(min(_LONGEST, len(words) - at), 0, -1):
             start, stop = words[at].start(), words[at + size - 1].end()
-            if meant := _meant(text[start:stop], [w[0] for w in words[max(0, at - 2) : at]]):
+            around = (words[max(0, at - 2) : at], words[at + size : at + size + 3])
+            if meant := _meant(text[start:stop], [[w[0] for w in side] for side in around]):
                 length = size
                 yield start, stop, meant
                 break
         at += length
 
 
-def _meant(said: str, before: Sequence[str]) -> str | None:
-    """What `said` means, where it is a short form or a specimen; `before` stands before it."""
+def _meant(said: str, around: Sequence[Sequence[str]]) -> str | None:
+    """What `said` means, where it is a short form or a specimen; `around` are words beside it."""
     short, written = _short(), tuple(re.split(r"[ -]", said))
     meant = short.capitals.get(written) or short.any_case.get(tuple(map(str.lower, written)))
     if meant:
@@ -104,7 +105,7 @@ def _meant(said: str, before: Sequence[str]) -> str | None:
     organ = short.specimens.get(tuple(map(_key, written)))
     if organ is None:
         return None
-    named = _names(" ".join(map(_key, before)), organ) or _names(said, organ)
+    named = _names(said, organ) or any(_names(" ".join(side), organ) for side in around)
     return said if named else f"{organ} {said}"
 
 

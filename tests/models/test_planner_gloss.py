@@ -33,6 +33,9 @@ from models.planner.serialise import Turn, thread_text
         ("Es una parótida: los acinos serosos", "Es una parotid gland: los serous acinus"),
         ("Encadre chaque canal galactophore", "Encadre chaque lactiferous duct"),
         ("Fettvakuolen markieren", "fat vacuole markieren"),
+        ("cuenta los queratinocitos atípicos", "cuenta los atypical keratinocyte"),
+        ("zähle die großen Kerne", "zähle die large nucleus"),
+        ("una muestra: ¿hay nidos?", "una muestra: ¿hay tumor nest?"),
         ("compte les mitoses au sein du stroma", "compte les mitosis au sein du stroma"),
     ],
 )
@@ -59,6 +62,11 @@ def test_the_language_is_told_apart() -> None:
     made = [e for e in examples(5, 400) if len(e.instruction.split()) > 3]
     wrong = [e for e in made if language_of(e.instruction) != e.tags[1]]
     assert len(wrong) <= 0.03 * len(made)
+
+
+def test_neighbours_are_told_apart() -> None:
+    assert language_of("Quantos macrófagos há fora dos vasos?") == "pt"
+    assert language_of("quina part del tumor és necròtica?") == "ca"
 
 
 def test_translations_agree_in_number() -> None:
