@@ -11,8 +11,10 @@ from models.planner.generate.grammar import Noun, Template
 
 Kind = Literal["cell", "region"]
 
-_COINED, _MODIFIED, _LOCAL = 0.06, 0.12, 0.04
-"""How often a mention is coined, or has an adjective or an organ's adjective added."""
+_COINED, _MODIFIED, _LOCAL, _PART = 0.06, 0.14, 0.04, 0.02
+"""How often a mention is coined, has something or an organ's adjective added, or is a part."""
+_FEATURED = 0.2
+"""How often what is added is a feature: "with prominent nucleoli"."""
 _IN_ORGAN = 4.0
 """How much more often than others an entity of the organ in question is spoken of."""
 
@@ -74,12 +76,16 @@ class Inventions:
 
     Attributes:
         modifiers: adjectives that a speaker adds to an entity, by kind.
+        features: what is added after "with", by kind.
+        parts: what an entity has, by its kind.
         looks, heads: adjectives and heads that are put together at random, heads by kind.
         predicates: how a region is said of another ("necrotic"), and what it means.
         local: what is said with an organ's adjective ("renal vessels").
     """
 
     modifiers: Mapping[str, Sequence[str]]
+    features: Mapping[str, Sequence[str]]
+    parts: Mapping[str, Sequence[Noun]]
     looks: Sequence[str]
     heads: Mapping[str, Sequence[Noun]]
     predicates: Sequence[tuple[str, Mention]]
@@ -90,11 +96,23 @@ class Inventions:
         return _before(organ.adjective.text, replace(rng.choice(self.local), organ=organ.expected))
 
     def modified(self, rng: Random, entity: Mention) -> Mention:
-        """`entity` with an adjective, where it takes one."""
+        """`entity` with an adjective or a feature, where it takes one."""
+        if entity.noun.plural and rng.random() < _FEATURED:
+            return _after(entity, f" with {rng.choice(self.features[entity.kind])}")
         word = rng.choice(self.modifiers[entity.kind])
         if not entity.noun.plural or word in str(entity.target):
             return entity
         return _before(word, entity)
+
+    def part_of(self, rng: Random, owner: Mention) -> Mention:
+        """A part of something, which is outlined: "the lumina of the glands"."""
+        part = rng.choice(self.parts[owner.kind])
+        said = replace(
+            part,
+            text=f"{part.text} of the {owner.noun.text}",
+            singular=f"{part.singular} of the {owner.noun.text}",
+        )
+        return Mention(f"{owner.target} {part.singular}", "region", owner.organ, said)
 
     def coin(self, rng: Random, kind: Kind) -> Mention:
         """A new phrase, to be copied word by word."""
@@ -109,6 +127,12 @@ def _before(word: str, entity: Mention) -> Mention:
     noun = entity.noun
     said = replace(noun, text=f"{word} {noun.text}", singular=f"{word} {noun.singular}")
     return replace(entity, target=f"{word} {entity.target}", noun=said)
+
+
+def _after(entity: Mention, words: str) -> Mention:
+    noun = entity.noun
+    said = replace(noun, text=f"{noun.text}{words}", singular=f"{noun.singular}{words}")
+    return replace(entity, target=f"{entity.target}{words}", noun=said)
 
 
 class Lexicon:
@@ -159,6 +183,10 @@ class Lexicon:
             return inventions.coin(rng, kind)
         if inventions and organ is None and kind == "region" and rng.random() < _LOCAL:
             return inventions.localised(rng, self.organ(rng))
+        if inventions and organ is None and kind == "region" and rng.random() < _PART:
+            owner = self.mention(rng, rng.choice(("cell", "region")), countable=True, plain=True)
+            if owner.target:
+                return inventions.part_of(rng, owner)
         pool, weights = self._pool(kind, organ, countable)
         found = rng.choices(pool, cum_weights=weights)[0]
         if inventions and found.target and rng.random() < _MODIFIED:

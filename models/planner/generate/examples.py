@@ -16,7 +16,7 @@ from models.planner.generate.drafts import Draft, mix, pick
 from models.planner.generate.entities import Mention
 from models.planner.generate.followups import FollowUps
 from models.planner.generate.grammar import language
-from models.planner.generate.intents import Intent, Known, Scope
+from models.planner.generate.intents import Intent, Known, Scope, Thing
 from models.planner.generate.lexicons import lexicon
 from models.planner.generate.plans import Planned, plan
 from models.planner.generate.requests import Sampler
@@ -184,6 +184,8 @@ def _sensible(intent: Intent, planned: Planned, thread: Thread) -> bool:
     named = [t for w in intent.wants if w.scopes == (Scope(),) for t in w.targets]
     if any(_empty(scope, thread) for want in intent.wants for scope in want.scopes):
         return False
+    if any(_target(place) in _EVERYWHERE for place in _places(intent)):
+        return False
     whole = intent.name == "follow.same.whole"
     if not whole and any(isinstance(t, Mention) and thread.ambiguous(t) for t in named):
         return False
@@ -202,10 +204,25 @@ def _empty(scope: Scope, thread: Thread) -> bool:
     return thread.scope_of(scope.within.number).within == scope.outside
 
 
+def _places(intent: Intent) -> Iterator[Thing]:
+    """The regions that something is looked for in, or is a share of."""
+    for want in intent.wants:
+        if want.share:
+            yield want.targets[1]
+        for scope in want.scopes:
+            yield from (p for p in (scope.within, scope.outside, scope.around) if p is not None)
+
+
+def _target(thing: Thing) -> str | None:
+    return (thing.mention if isinstance(thing, Known) else thing).target
+
+
+_EVERYWHERE = ("tissue",)
+"""What is no place of its own: a share of it is a share of the tissue."""
 _MAX_CALLS = 10
 _ASKED_AGAIN = (
     *("count.cell", "size.region", "tissue.ask", "tissue.is"),
     *("share.cell", "compare.cell", "follow.same.share"),
 )
-_LOST = 0.35
+_LOST = 0.2
 """How often who wants something that can't be told has forgotten its name."""

@@ -87,6 +87,8 @@ def _inventions() -> Inventions:
     coined = data["coined"]
     return Inventions(
         modifiers=data["modifiers"],
+        features=data["features"],
+        parts={kind: [_noun(part) for part in data["parts"][kind]] for kind in data["parts"]},
         looks=coined["looks"],
         heads={kind: [_noun(head) for head in coined[kind]] for kind in ("cell", "region")},
         predicates=[
