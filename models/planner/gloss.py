@@ -31,12 +31,15 @@ _ENDINGS = {"de": re.compile(r"(?:en|ern|er|es|n|e|s)$")}
 _ROMANCE = re.compile(r"(?:es|os|as|is|us|i|e|o|a|s)$")
 _PLURALS = {
     "es": ((r"ces$", "z"),),
-    "fr": ((r"eaux$", "eau"), (r"aux$", "al")),
+    "fr": (
+        *((r"eaux$", "eau"), (r"aux$", "al"), (r"euses?$", "eux")),
+        *((r"ives?$", "if"), (r"ignes?$", "in")),
+    ),
     "it": ((r"(?<=[cg])h(?=[ei]$)", ""),),
     "ca": ((r"ions$", "io"),),
     "pt": ((r"ns$", "m"), (r"[oa]es$", "ao"), (r"(?<=[aeou])is$", "l")),
 }
-"""Plurals that differ from their singulars by more than an ending."""
+"""Plurals and feminines that differ from the singular by more than an ending."""
 _NO_NOUNS = {
     "fr": frozenset({"au sein", "au cœur", "au coeur", "côté", "côtés"}),
     "de": frozenset({"leben"}),
@@ -44,6 +47,8 @@ _NO_NOUNS = {
 """What reads like an organ and is none: "au sein de la tumeur"."""
 _SHORT = 4
 """Words of fewer letters are kept whole, and are nouns only after an article."""
+_LONGEST_PART = 24
+"""Letters of the first part of a German compound."""
 _LONGEST = 5
 """Words of the longest noun phrase that is looked up."""
 _MOST = 3
@@ -159,6 +164,19 @@ def _noun(
         article = at > 0 and len(stems[at - 1]) < _SHORT and words[at][0].lower() in short
         if english and (article or not bare):
             return length, english
+    if code == "de" and (english := _compound(_key(words[at][0]))):
+        return 1, english
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _compound(key: str) -> str | None:
+    """A German compound of two nouns: "Nervenfaszikel" is "nerve fascicle"."""
+    nouns = _lexicon("de").nouns
+    for at in range(_SHORT, min(len(key) - _SHORT, _LONGEST_PART) + 1):
+        first, second = (nouns.get((_stem(part, "de"),)) for part in (key[:at], key[at:]))
+        if first and second:
+            return f"{first} {second}"
     return None
 
 
@@ -193,7 +211,8 @@ def _stem(word: str, code: str) -> str:
         return key
     for plural, single in _PLURALS.get(code, ()):
         key = re.sub(plural, single, key)
-    return _ENDINGS.get(code, _ROMANCE).sub("", key)
+    stem = _ENDINGS.get(code, _ROMANCE).sub("", key)
+    return stem if len(stem) >= _SHORT or code == "de" else key.removesuffix("s")
 
 
 def _stems(phrase: str, code: str) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from models.planner.serialise import Turn, thread_text
         ("Encadre chaque canal galactophore", "Encadre chaque lactiferous duct"),
         ("Fettvakuolen markieren", "fat vacuole markieren"),
         ("cuenta los queratinocitos atípicos", "cuenta los atypical keratinocyte"),
+        ("die Nervenfaszikel bitte", "die nerve fascicle bitte"),
         ("zähle die großen Kerne", "zähle die large nucleus"),
         ("una muestra: ¿hay nidos?", "una muestra: ¿hay tumor nest?"),
         ("compte les mitoses au sein du stroma", "compte les mitosis au sein du stroma"),
