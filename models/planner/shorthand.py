@@ -112,7 +112,8 @@ def _meant(said: str, around: Sequence[Sequence[str]]) -> str | None:
 @lru_cache(maxsize=1)
 def _short() -> _Short:
     data = tomllib.loads((_LEXICON / "english.toml").read_text("utf-8"))
-    any_case = {tuple(said.split()): name for said, name in (data["slang"] | data["words"]).items()}
+    in_any_case = data["slang"] | data["words"]
+    any_case: dict[Sequence[str], str] = {tuple(s.split()): in_any_case[s] for s in in_any_case}
     capitals = dict(data["initials"])
     named: dict[Sequence[str], str] = {}
     for specimen in specimens():

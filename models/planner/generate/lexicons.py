@@ -62,7 +62,8 @@ def _noun(name: str) -> Noun:
 
 
 def _mention(target: str | None, kind: Kind, organ: str | None, noun: Noun) -> Mention:
-    if target in ("nucleus", "cell"):
+    concept = find(target, "cell") if target else None
+    if concept and concept.name == "nucleus":
         target = None
     return Mention(target, kind, organ, noun)
 
