@@ -54,6 +54,11 @@ class Sampler:
         known = [k for k in self.regions if k.mention.target not in {m.target for m in not_in}]
         if known and self.rng.random() < 0.5:
             return self.rng.choice(known)
+        qualities = self.words.inventions.predicates if self.words.inventions else ()
+        if qualities and self.rng.random() < _QUALITIES:
+            quality = self.rng.choice(qualities)[1]
+            if quality.target not in {m.target for m in not_in}:
+                return quality
         return self.mention("region", not_in=not_in, plain=self.rng.random() < 0.8)
 
     def scope(self, *not_in: Mention) -> Scope:
@@ -170,14 +175,14 @@ class Sampler:
         target = self.mention("cell", countable=True)
         first = self.region()
         slots = {"x": nouns(target), "r": nouns(first)}
-        if name == "compare.inout":
+        if name in ("compare.inout", "compare.sizes"):
             scopes: tuple[Scope, ...] = (Scope(within=first), Scope(outside=first))
         else:
             taken = first.mention if isinstance(first, Known) else first
             second = self.mention("region", not_in=(taken,), plain=True)
             slots["q"] = nouns(second)
             scopes = (Scope(within=first), Scope(within=second))
-        return Want((target,), scopes), Part(name, slots)
+        return Want((target,), scopes, measures=name == "compare.sizes"), Part(name, slots)
 
     def _conditional(self, name: str) -> Draft:
         """A region, and what is in it; `chain` asks something of the region too."""
@@ -268,6 +273,8 @@ class Sampler:
         return Draft(Intent(section, reply=Reply(kind, reason)), (Part(section, slots),))
 
 
+_QUALITIES = 0.07
+"""How often a place is what some of the tissue is like: "the necrotic areas"."""
 _NUMBERS = ("one", "two", "three", "four", "five")
 _NOTED = (
     *("count.cell", "show.region", "show.cell", "box.cell", "box.region"),

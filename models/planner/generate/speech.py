@@ -9,6 +9,7 @@ from typing import Any
 
 from models.planner.generate.drafts import Draft, Part, mix, nouns, pick
 from models.planner.generate.entities import Kind, Lexicon, Organ
+from models.planner.generate.extras import Extras
 from models.planner.generate.grammar import Language
 from models.planner.generate.intents import Known, Scope
 from models.planner.generate.lexicons import specimens_of
@@ -26,11 +27,6 @@ _SHOUTED = 0.05
 """How often someone who chats has the caps lock on."""
 _BETWEEN = 0.08
 """How often what is outside of several things is said to lie between them."""
-_SLIPS = ("{{instruction}}", "${query}", "{text}", "[INSERT TEXT]", "<prompt>", "asdf", "lorem")
-"""What is sent by mistake: a template that was not filled, keys that were tried."""
-_SPECIMEN, _MARKS = 0.25, (": ", ". ", " - ", ", ")
-"""How often a specimen stands for the organ before a clause, and what follows it."""
-_NAMES = ("Meyer", "Rossi", "Puig", "Dubois", "Silva", "Novak", "Chen", "Okafor")
 
 
 @dataclass
@@ -70,7 +66,7 @@ class Speaker:
     def _frame(
         self, section: str, slots: dict[str, Any], need: tuple[str, ...] = ()
     ) -> tuple[str, str]:
-        return self.language.say(self.rng, section, _Extras(self.rng, self.words, slots), need)
+        return self.language.say(self.rng, section, Extras(self.rng, self.words, slots), need)
 
     def _clauses(self, draft: Draft, register: str) -> tuple[str, str, str]:
         organ = None if draft.organ_said else draft.intent.organ
@@ -141,10 +137,26 @@ class Speaker:
         except KeyError:  # a follow-up: it has no styles
             return self._frame(part.section, slots, need)
 
+    def _quality(self, scope: Scope) -> str:
+        """A place or an exclusion by what the tissue is like there, or ""."""
+        things = scope.within, scope.outside
+        thing = next((t for t in things if t is not None), None)
+        if thing is None or all(things) or scope.around is not None or not self.words.inventions:
+            return ""
+        mention = thing.mention if isinstance(thing, Known) else thing
+        said = [p for p, found in self.words.inventions.predicates if found == mention]
+        if not said or self.rng.random() < 0.3:
+            return ""
+        where = "in" if scope.within is not None else "out"
+        return self._frame(f"where.quality.{where}", {"p": said[0]})[0]
+
     def _where(self, scope: Scope, pronoun: bool) -> str:
+        if not pronoun and (quality := self._quality(scope)):
+            return quality
         if scope.within and scope.outside and self.rng.random() < (1.0 if pronoun else 0.5):
             place = self._where(Scope(within=scope.within), pronoun)
-            return place + self._frame("where.minus", {"r": nouns(scope.outside)})[0]
+            quality = self._quality(Scope(outside=scope.outside))
+            return place + (quality or self._frame("where.minus", {"r": nouns(scope.outside)})[0])
         if pronoun:
             thing = scope.within or scope.outside
             many = isinstance(thing, Known) and thing.mention.noun.plural
@@ -233,40 +245,6 @@ class Speaker:
         if register == "dictated":
             return dictated(rng, " ".join(text.split()), self.language, hesitant=not verbatim)
         return _finished(rng, text, register)
-
-
-class _Extras(dict[str, Any]):
-    """Figures, names and things beside the point, made up when a frame asks for them."""
-
-    def __init__(self, rng: Random, words: Lexicon, slots: dict[str, Any]) -> None:
-        super().__init__(slots)
-        self._rng, self._words = rng, words
-
-    def __missing__(self, name: str) -> Any:
-        rng = self._rng
-        match name:
-            case "age":
-                return str(rng.randint(19, 91))
-            case "mm":
-                return str(rng.randint(12, 140))
-            case "n":
-                return str(rng.randint(2, 9))
-            case "year":
-                return str(rng.randint(2004, 2025))
-            case "block":
-                return f"{rng.choice('ABC')}{rng.randint(1, 9)}"
-            case "name":
-                return rng.choice(_NAMES)
-            case "slip":
-                return rng.choice(_SLIPS)
-            case "o":
-                return (self._words.organ(rng).noun,)
-            case "a":
-                return (self._words.organ(rng).adjective,)
-            case "x" | "y":
-                kind: Kind = "cell" if rng.random() < 0.5 else "region"
-                return (self._words.mention(rng, kind, countable=True, plain=True).noun,)
-        raise KeyError(name)
 
 
 def _organ_slots(organ: Organ) -> dict[str, Any]:

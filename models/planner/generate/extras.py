@@ -1,0 +1,48 @@
+"""Figures, names and things beside the point, made up when a frame asks for them."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from models.planner.generate.entities import Kind, Lexicon
+
+_NAMES = ("Meyer", "Rossi", "Puig", "Dubois", "Silva", "Novak", "Chen", "Okafor")
+_SLIPS = ("{{instruction}}", "${query}", "{text}", "[INSERT TEXT]", "<prompt>", "asdf", "lorem")
+"""What is sent by mistake: a template that was not filled, keys that were tried."""
+_SPECIMEN, _MARKS = 0.25, (": ", ". ", " - ", ", ")
+"""How often a specimen stands for the organ before a clause, and what follows it."""
+
+
+class Extras(dict[str, Any]):
+    """The slots of a frame; what is missing is made up."""
+
+    def __init__(self, rng: Random, words: Lexicon, slots: dict[str, Any]) -> None:
+        super().__init__(slots)
+        self._rng, self._words = rng, words
+
+    def __missing__(self, name: str) -> Any:
+        rng = self._rng
+        match name:
+            case "age":
+                return str(rng.randint(19, 91))
+            case "mm":
+                return str(rng.randint(12, 140))
+            case "n":
+                return str(rng.randint(2, 9))
+            case "year":
+                return str(rng.randint(2004, 2025))
+            case "block":
+                return f"{rng.choice('ABC')}{rng.randint(1, 9)}"
+            case "name":
+                return rng.choice(_NAMES)
+            case "slip":
+                return rng.choice(_SLIPS)
+            case "o":
+                return (self._words.organ(rng).noun,)
+            case "a":
+                return (self._words.organ(rng).adjective,)
+            case "x" | "y":
+                kind: Kind = "cell" if rng.random() < 0.5 else "region"
+                return (self._words.mention(rng, kind, countable=True, plain=True).noun,)
+        raise KeyError(name)
