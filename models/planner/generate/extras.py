@@ -10,8 +10,6 @@ from models.planner.generate.entities import Kind, Lexicon
 _NAMES = ("Meyer", "Rossi", "Puig", "Dubois", "Silva", "Novak", "Chen", "Okafor")
 _SLIPS = ("{{instruction}}", "${query}", "{text}", "[INSERT TEXT]", "<prompt>", "asdf", "lorem")
 """What is sent by mistake: a template that was not filled, keys that were tried."""
-_SPECIMEN, _MARKS = 0.25, (": ", ". ", " - ", ", ")
-"""How often a specimen stands for the organ before a clause, and what follows it."""
 
 
 class Extras(dict[str, Any]):

@@ -25,6 +25,8 @@ _STYLES = {
 }
 _SHOUTED = 0.05
 """How often someone who chats has the caps lock on."""
+_SPECIMEN, _MARKS = 0.25, (": ", ". ", " - ", ", ")
+"""How often a specimen stands for the organ before a clause, and what follows it."""
 _BETWEEN = 0.08
 """How often what is outside of several things is said to lie between them."""
 
