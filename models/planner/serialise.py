@@ -30,13 +30,15 @@ Call = dict[str, Any]
 
 TEMPLATE = "histopilot-plan-3"
 """Names this form; it changes whenever the same thread would be written differently."""
+_LEXICON = "generate/lexicon"
 
 
 @lru_cache(maxsize=1)
 def template() -> str:
-    """This form's name with the SHA-256 of the sources that write it, for records of runs."""
-    names = ("serialise.py", "gloss.py", "shorthand.py")
-    sources = (Path(__file__).with_name(name).read_bytes() for name in names)
+    """This form's name with the SHA-256 of the sources and words that write it, for runs' records."""
+    folder = Path(__file__).parent
+    code = [folder / name for name in ("serialise.py", "gloss.py", "shorthand.py")]
+    sources = (path.read_bytes() for path in (*code, *sorted((folder / _LEXICON).iterdir())))
     return f"{TEMPLATE} sha256:{hashlib.sha256(b''.join(sources)).hexdigest()}"
 
 

@@ -19,6 +19,7 @@ from models.ontology import american, expected_organ, find, fold, singular
 
 _LEXICON = resources.files("models.planner") / "generate" / "lexicon"
 _WORD = re.compile(r"[^\W\d_]+")
+_BIOPSY = re.compile(r"\bbxs?\b", re.IGNORECASE)
 _LONGEST = 4
 """Words of the longest phrase that is looked up."""
 
@@ -102,11 +103,12 @@ def _meant(said: str, around: Sequence[Sequence[str]]) -> str | None:
     meant = short.capitals.get(written) or short.any_case.get(tuple(map(str.lower, written)))
     if meant:
         return meant
-    organ = short.specimens.get(tuple(map(_key, written)))
+    organ = short.specimens.get(tuple(_key(_BIOPSY.sub("biopsy", word)) for word in written))
     if organ is None:
         return None
     named = _names(said, organ) or any(_names(" ".join(side), organ) for side in around)
-    return said if named else f"{organ} {said}"
+    spelt = _BIOPSY.sub("biopsy", said)
+    return spelt if named else f"{organ} {spelt}"
 
 
 @lru_cache(maxsize=1)

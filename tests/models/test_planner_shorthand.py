@@ -26,6 +26,7 @@ from models.planner.shorthand import specimens, spelt_out
         ("met tumour deposits", "metastatic tumor deposit"),
         ("TURP chips. Box the lymphs.", "prostate TURP chips. Box the lymphocyte."),
         ("right haemicolectomy, mets?", "right colon haemicolectomy, metastasis?"),
+        ("cone bx: mets", "cervix cone biopsy: metastasis"),
         ("this breast mastectomy", "this breast mastectomy"),
         ("ovarian cystectomy", "ovarian cystectomy"),
     ],
