@@ -35,7 +35,7 @@ _LEXICON = "generate/lexicon"
 
 @lru_cache(maxsize=1)
 def template() -> str:
-    """This form's name with the SHA-256 of the sources and words that write it, for runs' records."""
+    """This form's name with the SHA-256 of the code and words that write it, for runs' records."""
     folder = Path(__file__).parent
     code = [folder / name for name in ("serialise.py", "gloss.py", "shorthand.py")]
     sources = (path.read_bytes() for path in (*code, *sorted((folder / _LEXICON).iterdir())))

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.planner.replies import REPLIES, reason_of, reply_text
@@ -96,6 +96,7 @@ def test_a_plan_reads_back_as_it_was(plan: list[dict[str, Any]], start: int) -> 
 
 
 @given(st.text(), st.text(), st.text(min_size=1))
+@settings(deadline=None)  # the first reads the lexicons
 def test_no_text_can_open_a_line_of_its_own(instruction: str, result: str, target: str) -> None:
     segment = {"tool": "segment", "args": {"target": target, "within": None, "outside": None}}
     thread = thread_text([Turn(instruction, [segment], result)], instruction)
