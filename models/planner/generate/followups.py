@@ -14,7 +14,6 @@ from models.planner.generate.threads import Thread
 from models.planner.generate.variations import Variations
 
 _ORDINALS = ("first", "second", "third")
-_HOW = ("in", "in", "out")
 _MANY = 5
 """Of how many findings a user says "all of them"."""
 
@@ -226,16 +225,19 @@ class FollowUps:
     def _again(self, name: str) -> Draft | None:
         """Cells in places that the thread has, all by name, however long ago."""
         regions = [k for k in self.thread.regions if self.thread.unique(k)]
-        cells = [k for k in self.thread.known() if k.mention.kind == "cell" and k.mention.target]
-        if not regions or len(self.thread.turns) < 2 or not self.thread.unscoped(*cells):
+        counted = [k for k in self.thread.known() if k.mention.kind == "cell" and k.mention.target]
+        cells = list({k.mention.target: k for k in counted}.values())
+        if not regions or len(self.thread.turns) < 2:
             return None
         first, *others = self.rng.sample(regions, min(2, len(regions)))
-        how = self.rng.choice(("in", "in", "out", "both")) if others else self.rng.choice(_HOW)
+        # What was counted in one place, and now is to be without another, may keep the first.
+        hows = ("in", "in", "out") if self.thread.unscoped(*counted) else ("in",)
+        how = self.rng.choice((*hows, "both") if others else hows)
         scope = Scope(first if how != "out" else None, first if how == "out" else None)
         slots = {"r": nouns(first)}
         if how == "both":
             scope, slots["q"] = replace(scope, outside=others[0]), nouns(others[0])
-        if len(cells) == 2 and how != "both" and self.thread.unique(cells[0]):
+        if len(cells) == 2 and how != "both" and self.rng.random() < 0.6:
             want = Want(tuple(k.mention for k in cells), (scope,))
             return Draft(Intent(f"follow.{name}", (want,)), (Part(f"again.two.{how}", slots),))
         if not cells or self.rng.random() < 0.25:

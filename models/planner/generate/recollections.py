@@ -11,6 +11,8 @@ from models.planner.generate.results import count_in
 from models.planner.generate.threads import Thread
 
 _SHARE = "% of the tissue"
+_ARITHMETIC = ("result.sum", "recalled.sum", "recalled.areas", "recalled.part")
+"""What takes two figures: asked more often than one figure again."""
 _Asked = tuple[str, dict[str, Thing]]
 
 
@@ -36,7 +38,9 @@ class Recollections:
     def _draft(self, options: list[_Asked]) -> Draft | None:
         if not options:
             return None
-        section = self.rng.choice(sorted({section for section, _ in options}))
+        sections = sorted({section for section, _ in options})
+        weights = [3 if section in _ARITHMETIC else 1 for section in sections]
+        section = self.rng.choices(sections, weights)[0]
         slots = self.rng.choice([slots for name, slots in options if name == section])
         intent = Intent(f"answer.{section}", reply=Reply("answer", "result"))
         return Draft(intent, (Part(section, {key: nouns(x) for key, x in slots.items()}),))

@@ -185,11 +185,13 @@ class Sampler:
         return Want((target,), scopes, measures=name == "compare.sizes"), Part(name, slots)
 
     def _conditional(self, name: str) -> Draft:
-        """A region, and what is in it; `chain` asks something of the region too."""
+        """A region, and what is in it (or outside); `chain` asks something of the region too."""
         region = self.mention("region")
         target = self.mention("cell", countable=True)
-        inside = Want((target,), (Scope(within=region),))
-        of_region = Want((region,), boxes=name == "chain.boxes", measures=name == "chain.measures")
+        out = name == "chain.outside"
+        inside = Want((target,), (Scope(outside=region) if out else Scope(within=region),))
+        measures = out or name == "chain.measures"
+        of_region = Want((region,), boxes=name == "chain.boxes", measures=measures)
         part = Part(name, {"x": nouns(target), "r": nouns(region)})
         return Draft(Intent(name, (of_region, inside)), (part,))
 
