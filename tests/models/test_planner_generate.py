@@ -159,6 +159,36 @@ def test_organs_beside_the_point_are_not_checked() -> None:
     assert seen > 10
 
 
+def test_an_exclusion_that_is_added_keeps_the_place() -> None:
+    kept = 0
+    for example in MADE:
+        if example.tags[0] != "intent:follow.same.without":
+            continue
+        args = example.plan[-1]["args"]
+        assert args["outside"] is not None, example.instruction
+        kept += args["within"] is not None
+    assert kept > 2
+
+
+def test_nothing_is_looked_for_in_a_part_of_what_is_left_out_or_in_all_of_the_tissue() -> None:
+    for example in MADE:
+        calls = [*(call for turn in example.history for call in turn.calls), *example.plan]
+        for call in example.plan:
+            within, outside = (call["args"].get(name) for name in ("within", "outside"))
+            if within is not None:
+                place = calls[int(within[1:]) - 1]["args"]
+                assert place["target"] != "tissue", example.instruction
+                assert outside is None or place["within"] != outside, example.instruction
+
+
+def test_what_is_recalled_is_stated_in_the_thread() -> None:
+    recalled = [e for e in MADE if e.tags[0].startswith("intent:answer.recalled")]
+    assert len(recalled) > 30
+    for example in recalled:
+        assert [call["args"]["kind"] for call in example.plan] == ["answer"]
+        assert any(re.search(r"\d", turn.result) for turn in example.history)
+
+
 def test_coined_phrases_are_copied() -> None:
     data = tomllib.loads(_file("lexicon/english.toml"))
     added = {word for words in data["modifiers"].values() for word in words}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.planner.generate import results
+from models.planner.generate.grammar import LANGUAGES, language
 from tools.registry import TOOLS
 
 fractions = st.none() | st.floats(0, 1)
@@ -54,6 +55,23 @@ def test_boxes(count: int) -> None:
 def test_measure(um2: float | None, pixels: int, mean: float | None) -> None:
     told = line("measure", {"source": "$1"}, area_um2=um2, area_px=pixels, mean_area_um2=mean)
     assert results.measure_line(um2, pixels, mean) == told
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+@pytest.mark.parametrize(
+    ("line", "figures"),
+    [
+        ("gland: present 0.91, 7% of the tissue", ["7"]),
+        ("58 eosinophils, 44.5/mm2", ["58", "44.5"]),
+        ("14 boxes", ["14"]),
+        ("area 0.38 mm², 5.2% of the tissue", ["38", "5.2"]),
+    ],
+)
+def test_another_system_tells_the_same_figures(code: str, line: str, figures: list[str]) -> None:
+    dice = Random(0)  # noqa: S311 - chance, no secret
+    for _ in range(20):
+        told = results.retold(dice, line, "GLAND", language(code))
+        assert all(figure in told.replace(",", ".") for figure in figures), told
 
 
 @pytest.mark.parametrize("missing", ["segment: outside vocabulary", "count_nuclei: no input"])

@@ -108,7 +108,8 @@ class Thread:
             if "%" not in self.lines[at]:
                 self.lines[at] += f", {rng.uniform(0.3, 60):.1f}% of the tissue"
                 line += self.lines[at][self.lines[at].rindex(",") :]
-        said = about.noun.text if teller is self.language else about.target or "nuclei"
+        own = teller is self.language
+        said = teller.phrase((about.noun,), "x") if own else about.target or "nuclei"
         return retold(rng, line, said, teller)
 
     def line_of(self, tool: str, number: int) -> str:
