@@ -14,6 +14,7 @@ from models.planner.serialise import PlanSyntaxError
 
 if TYPE_CHECKING:
     from models.planner.decode import Decoder
+    from models.planner.outliner import Outliner
 
 
 OTHER_SCRIPT = (
@@ -70,14 +71,21 @@ class LocalPlanner:
         except BaseModelMissing as missing:
             raise PlannerUnavailable(str(missing)) from missing
 
+    @cached_property
+    def _outliner(self) -> Outliner:
+        from models.planner.outliner import Outliner
+
+        return Outliner()
+
     def info(self) -> dict[str, str]:
         """The hashes of base model and adapter, the prompt form's name, how text is decoded."""
         decoding = "greedy, within the grammar" if self._constrained else "greedy"
-        if self._advised:
-            from agent.planners.second import ORGAN, RULES
+        if not self._advised:
+            return {**self._decoder.info, "decoding": decoding}
+        from agent.planners.second import margins
 
-            decoding += f"; second opinion: rules {RULES:g}, organ {ORGAN:g} nats"
-        return {**self._decoder.info, "decoding": decoding}
+        decoding += f"; second opinion: {margins()}"
+        return {**self._decoder.info, "outline": self._outliner.digest, "decoding": decoding}
 
     def propose(self, request: PlannerRequest) -> Proposal:
         """Plan for `request.instruction` in the light of its history.
@@ -99,7 +107,11 @@ class LocalPlanner:
                 history,
                 said,
                 constrained=self._constrained,
-                rivals=(lambda own: rivals(history, said, own)) if self._advised else None,
+                rivals=(
+                    (lambda own: rivals(history, said, own, self._outliner))
+                    if self._advised
+                    else None
+                ),
             )
         except PromptTooLong as too_long:
             return _ask_back(f"I can't read that: {too_long}. Please say it more briefly.")

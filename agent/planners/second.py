@@ -1,9 +1,10 @@
 """A second opinion on the embedded model's plan: what else the words could mean.
 
-The model is small, and where it hesitates, a plan that follows from the words by rules is the
-better guess. Each such plan is weighed by the model itself, and wins where the model finds it at
-most a margin less likely than its own. The two margins were chosen on
-`eval/cases/development.jsonl`.
+The model is small and has seen few instructions; where it hesitates, what two others say is the
+better guess. One is the rules planner. The other is a network that tells a plan's outline from the
+words (`models.planner.outliner`); what is in the outline the model writes itself. Each such plan is
+weighed: by the likelihood that the model gives it, that of its outline, and a margin. Weight and
+margins were chosen on development cases (`eval/cases/README.md`).
 """
 
 from __future__ import annotations
@@ -15,25 +16,52 @@ from models.ontology import normalise
 from models.planner.decode import Rival
 from models.planner.gloss import gloss
 from models.planner.organs import borne_out, organs_in
-from models.planner.serialise import Call, Turn
+from models.planner.outline import Outline
+from models.planner.outliner import Outliner
+from models.planner.serialise import Call, Turn, thread_text
 
-RULES = 1.5
+WEIGHT = 0.75
+"""What a nat of the outline's likelihood counts beside one of the model's."""
+RULES = 1.0
 """Margin of the rules planner's plan, in nats."""
+OUTLINE = 0.0
+"""Margin of the plan with the likeliest outline, in nats."""
+LEAST = 1.0
+"""How much likelier that outline must be than that of the model's plan, in nats, to be tried: the
+model writes another plan for it."""
 ORGAN = 8.0
-"""Margin of a tissue check of an organ that is spoken of, where the model's own is not."""
+"""Margin of a tissue check of an organ that is spoken of, where the model's own is not, in nats."""
 
 
-def rivals(history: Sequence[Turn], instruction: str, calls: Sequence[Call]) -> list[Rival]:
+def margins() -> str:
+    """The weight and the margins, for records of runs."""
+    return f"outline {OUTLINE:g} (weight {WEIGHT:g}), rules {RULES:g}, organ {ORGAN:g} nats"
+
+
+def rivals(
+    history: Sequence[Turn], instruction: str, calls: Sequence[Call], outliner: Outliner
+) -> list[Rival]:
     """Plans that may be meant in place of the model's own `calls`, none of them equal to it."""
+    likely = outliner.read(thread_text(history, instruction))
+    own = likely.of(Outline.of(calls))
+    found = [*_other_organs(history, gloss(instruction), calls)]
+    if (by_rules := _by_rules(history, instruction)) and by_rules != calls:
+        gain = likely.of(Outline.of(by_rules)) - own
+        found.append(Rival(by_rules, RULES + WEIGHT * gain, "rules"))
+    best = likely.best()
+    if (gain := likely.of(best) - own) > LEAST:
+        found.append(Rival(best, OUTLINE + WEIGHT * gain, "outline"))
+    return found
+
+
+def _by_rules(history: Sequence[Turn], instruction: str) -> list[Call]:
+    """The rules planner's plan; empty where it only says that it does not understand."""
     earlier = [
         {"instruction": turn.instruction, "calls": turn.calls, "result": turn.result}
         for turn in history
     ]
-    by_rules = plan_by_rules(instruction, earlier)
-    found = [*_other_organs(history, gloss(instruction), calls)]
-    if by_rules[0]["args"].get("kind") != "clarify":  # which only says that they don't understand
-        found.append(Rival(by_rules, RULES, "rules"))
-    return [rival for rival in found if rival.calls != calls]
+    calls = plan_by_rules(instruction, earlier)
+    return [] if calls[0]["args"].get("kind") == "clarify" else calls
 
 
 def _other_organs(history: Sequence[Turn], text: str, calls: Sequence[Call]) -> Iterator[Rival]:

@@ -10,9 +10,12 @@ from agent.plan import InvalidPlan, Turn, read_plan, validate
 from agent.planners import load
 from agent.planners.base import PlannerRequest, PlannerUnavailable
 from agent.planners.local import LocalPlanner
+from agent.planners.second import margins
 from models.planner import fetch
 from models.planner.decode import ADAPTER, Decoded, PromptTooLong, Rival, Rivals
+from models.planner.fetch import file_sha256
 from models.planner.fewshot import EXAMPLES
+from models.planner.outliner import WEIGHTS
 from models.planner.serialise import PlanSyntaxError, parse_plan
 from models.planner.serialise import Turn as PlainTurn
 
@@ -67,8 +70,9 @@ def test_a_request_goes_to_the_model_and_its_plan_comes_back(planner: LocalPlann
     assert decoder.shown == [([PlainTurn("tumor", [SEGMENT], "present")], "how big?")]
     assert decoder.constrained == [True]
     assert decoder.rivals == [[]], "the rules give the same plan"
-    decoding = "greedy, within the grammar; second opinion: rules 1.5, organ 8 nats"
-    assert planner.info() == {**FakeDecoder.info, "decoding": decoding}
+    digest = f"sha256:{file_sha256(WEIGHTS)}"
+    decoding = f"greedy, within the grammar; second opinion: {margins()}"
+    assert planner.info() == {**FakeDecoder.info, "outline": digest, "decoding": decoding}
 
 
 def test_without_the_grammar_what_is_no_plan_is_a_fault(planner: LocalPlanner) -> None:

@@ -29,14 +29,14 @@ def vllm(decoder: Decoder) -> Behaviour:
 
     def behave(body: dict[str, Any]) -> Answer:
         grammar = LLMatcher.grammar_from_regex(body["structured_outputs"]["regex"])
-        matcher = LLMatcher(decoder._grammar_tokens, grammar)
+        matcher = LLMatcher(decoder.writer.grammar_tokens, grammar)
         asked, *begun = (message["content"].strip() for message in body["messages"])
         assert bool(begun) == body.get("continue_final_message", False)
         assert bool(begun) != body.get("add_generation_prompt", True)
         with torch.inference_mode():
             ids = decoder.tokenizer.prompt(asked)
             ids += decoder.tokenizer.inner.encode("".join(begun)).ids
-            return chat_answer(decoder._write_line(ids, decoder._primed(), matcher)[0])
+            return chat_answer(decoder.writer.write_line(ids, decoder.writer.primed(), matcher)[0])
 
     return behave
 

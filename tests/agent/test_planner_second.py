@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
-from agent.planners.second import ORGAN, RULES, rivals
+import pytest
+import torch
+
+from agent.planners.second import LEAST, ORGAN, OUTLINE, RULES, WEIGHT, margins, rivals
+from models.planner.outline import MOST, REPLIES, Outline
+from models.planner.outliner import Likelihoods
 from models.planner.serialise import Call, Turn
 
 SEGMENT: Call = {"tool": "segment", "args": {"target": "gland", "within": None, "outside": None}}
 BOXES: Call = {"tool": "extract_boxes", "args": {"source": "$1"}}
+
+
+class Sure:
+    """Stands for the outline network: sure of one outline by so many nats an attribute."""
+
+    digest = "sha256:0"
+
+    def __init__(self, outline: Outline | None = None, nats: float = 0.0) -> None:
+        sizes = (len(REPLIES), *(most + 1 for most in MOST.values()))
+        self.logs = tuple(torch.zeros(size) for size in sizes)
+        for logs, own in zip(self.logs, outline.classes() if outline else [0] * 8, strict=True):
+            logs[own] += nats
+
+    def read(self, thread: str) -> Likelihoods:
+        """The same whatever the thread."""
+        assert thread.startswith("> ")
+        return Likelihoods(self.logs)
+
+
+UNSURE = Sure()
 
 
 def tissue(expected: str | None) -> Call:
@@ -14,27 +39,44 @@ def tissue(expected: str | None) -> Call:
 
 
 def test_the_rules_have_a_say_where_they_plan_otherwise() -> None:
-    (rival,) = rivals([], "Outline the glands.", [SEGMENT, BOXES])
-    assert (rival.calls, rival.margin, rival.source) == ([SEGMENT], RULES, "rules")
-    assert rivals([], "Outline the glands.", [SEGMENT]) == []
-    assert rivals([], "xyzzy", [SEGMENT]) == [], "what they don't understand is no opinion"
+    (rival,) = rivals([], "Outline the glands.", [SEGMENT, BOXES], UNSURE)
+    assert (rival.plan, rival.margin, rival.source) == ([SEGMENT], RULES, "rules")
+    assert rivals([], "Outline the glands.", [SEGMENT], UNSURE) == []
+    none = rivals([], "xyzzy", [SEGMENT], UNSURE)
+    assert none == [], "what they don't understand is no opinion"
+
+
+def test_a_likelier_outline_is_tried_and_weighs_on_the_rules() -> None:
+    wanted = Outline(segment=1)
+    found = rivals([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, 2.0))
+    by_rules, by_outline = found
+    assert by_rules.margin == pytest.approx(RULES + WEIGHT * 2)  # boxes differ, and nothing else
+    assert (by_outline.plan, by_outline.source) == (wanted, "outline")
+    assert by_outline.margin == pytest.approx(OUTLINE + WEIGHT * 2)
+    assert rivals([], "Outline the glands.", [SEGMENT], Sure(wanted, 2.0)) == []
+    little = rivals([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, LEAST))
+    assert [rival.source for rival in little] == ["rules"], "so little is not worth a plan"
+
+
+def test_records_name_the_margins() -> None:
+    assert f"weight {WEIGHT:g}" in margins()
 
 
 def test_a_check_of_an_organ_that_nobody_spoke_of_is_doubted() -> None:
-    found = rivals([], "Lippenbiopsie: Drüsen umranden", [tissue("breast"), SEGMENT])
+    found = rivals([], "Lippenbiopsie: Drüsen umranden", [tissue("breast"), SEGMENT], UNSURE)
     organs = [rival for rival in found if rival.source == "organ"]
-    assert [(rival.calls, rival.margin) for rival in organs] == [([tissue("lip"), SEGMENT], ORGAN)]
+    assert [(rival.plan, rival.margin) for rival in organs] == [([tissue("lip"), SEGMENT], ORGAN)]
 
 
 def test_a_check_that_the_words_bear_out_is_not() -> None:
     for said, expected in (("lip biopsy", "lip"), ("unheard-of organ", "unheard of organ")):
-        found = rivals([], f"{said}: outline the glands", [tissue(expected), SEGMENT])
+        found = rivals([], f"{said}: outline the glands", [tissue(expected), SEGMENT], UNSURE)
         assert [rival for rival in found if rival.source == "organ"] == []
-    found = rivals([], "what tissue is this lip?", [tissue(None)])
+    found = rivals([], "what tissue is this lip?", [tissue(None)], UNSURE)
     assert [rival for rival in found if rival.source == "organ"] == []
 
 
 def test_what_the_thread_has_checked_is_not_checked_again() -> None:
     history = [Turn("lip biopsy?", [tissue("lip")], "lip 0.9")]
-    found = rivals(history, "outline the glands of the lip", [tissue("breast"), SEGMENT])
+    found = rivals(history, "outline the glands of the lip", [tissue("breast"), SEGMENT], UNSURE)
     assert [rival for rival in found if rival.source == "organ"] == []

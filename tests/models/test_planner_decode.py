@@ -22,6 +22,7 @@ from models.planner.decode import Decoder, PromptTooLong, Rival
 from models.planner.fetch import BaseModelMissing
 from models.planner.grammar import MAX_CALLS, PlanState, line_pattern, write_plan
 from models.planner.lora import load_model
+from models.planner.outline import Outline
 from models.planner.serialise import Call, PlanSyntaxError, Turn, parse_plan
 from tests.models.tiny_planner import LAYERS, WIDTH, tiny_base
 
@@ -96,7 +97,7 @@ def test_an_adapter_of_another_model_is_refused(tiny: Path, tmp_path: Path) -> N
 
 
 def fresh_cache(decoder: Decoder) -> DynamicCache:
-    return DynamicCache(config=decoder.model.config)
+    return DynamicCache(config=decoder.writer.model.config)
 
 
 turns = st.builds(
@@ -127,15 +128,15 @@ def test_examples_are_read_once_and_stand_before_every_prompt(tiny: Path) -> Non
         shown.tokenizer.prompt("> count the nuclei"),
         shown.tokenizer.inner.encode("$1 count *").ids,
     )
-    assert shown._static[: sum(map(len, exchange))] == [*exchange[0], *exchange[1]]
+    assert shown.writer.static[: sum(map(len, exchange))] == [*exchange[0], *exchange[1]]
     instructions = ["box every gland", "measure it", "box every gland"]
     plans = [shown.plan([], instruction) for instruction in instructions]
     assert plans[0] == plans[2], "earlier plans leave no mark"
     prompt = shown.tokenizer.prompt("> box")
     with torch.inference_mode():
-        kept = shown._scores(prompt, shown._primed())
-        whole = shown._scores([*shown._static, *prompt], fresh_cache(shown))
-        bare = shown._scores(prompt, fresh_cache(shown))
+        kept = shown.writer.scores(prompt, shown.writer.primed())
+        whole = shown.writer.scores([*shown.writer.static, *prompt], fresh_cache(shown))
+        bare = shown.writer.scores(prompt, fresh_cache(shown))
     np.testing.assert_allclose(kept, whole, atol=0.05)
     assert not np.allclose(kept, bare, atol=0.05)
 
@@ -279,14 +280,33 @@ def test_a_rival_wins_within_its_margin(babblers: list[Decoder]) -> None:
     assert shown == [own, own]
 
 
+@pytest.mark.parametrize(
+    "wanted", [Outline(reply="clarify"), Outline(tissue=1, count=1, boxes=1), Outline(measure=1)]
+)
+def test_a_rival_can_be_an_outline_within_which_the_model_writes(
+    babblers: list[Decoder], wanted: Outline
+) -> None:
+    history = [Turn("the tumor", [SEGMENT], "present 0.9")]
+    for babbler in babblers:
+        decoded = babbler.plan(history, "box it", rivals=lambda _: [Rival(wanted, 1e6, "outline")])
+        assert Outline.of(decoded.calls) == wanted
+        assert validate(decoded.calls, ["segment"])
+
+
+def test_an_outline_that_no_plan_has_is_no_rival(babblers: list[Decoder]) -> None:
+    rival = Rival(Outline(boxes=1), 1e6, "outline")  # there is nothing to box
+    decoded = babblers[0].plan([], "box it", rivals=lambda _: [rival])
+    assert decoded.source == ""
+
+
 def test_a_plan_is_as_likely_as_the_sum_of_its_tokens(babblers: list[Decoder]) -> None:
     decoder = babblers[1]
     ids, text = decoder.tokenizer.prompt("> box it"), "$2 boxes $1"
     with torch.inference_mode():
         cache = fresh_cache(decoder)
-        decoder._scores(ids[:-1], cache)
-        got = [decoder._likelihood(text, ids[-1], cache) for _ in range(2)]
+        decoder.writer.scores(ids[:-1], cache)
+        got = [decoder.writer.likelihood(text, ids[-1], cache) for _ in range(2)]
         written = decoder.tokenizer.written(text)
-        logits = decoder.model(torch.tensor([ids + written])).logits[0, len(ids) - 1 : -1]
+        logits = decoder.writer.model(torch.tensor([ids + written])).logits[0, len(ids) - 1 : -1]
     each = logits.float().log_softmax(-1)[range(len(written)), written]
     np.testing.assert_allclose(got, float(each.sum()), rtol=0.01)
