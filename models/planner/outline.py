@@ -10,7 +10,8 @@ from models.planner.serialise import Call
 
 REPLIES = ("", "clarify", "decline", "answer")
 MOST = {"tissue": 1, "segment": 3, "count": 3, "boxes": 3, "measure": 3, "within": 2, "outside": 2}
-"""The largest number that is told apart; it stands for itself and more."""
+"""The largest number that is told apart; it stands for itself and more. In the order of `Outline`'s
+attributes."""
 WORDS = {
     "classify_tissue": "tissue",
     "segment": "segment",
@@ -49,7 +50,7 @@ class Outline:
         found += [
             scope for call in calls for scope in ("within", "outside") if call["args"].get(scope)
         ]
-        return cls(**{name: min(found.count(name), most) for name, most in MOST.items()})
+        return cls("", *(min(found.count(name), most) for name, most in MOST.items()))
 
     def classes(self) -> list[int]:
         """The index of each attribute's class."""

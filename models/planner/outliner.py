@@ -78,7 +78,8 @@ class OutlineNet(nn.Module):
         """
         lengths = torch.diff(starts, append=starts.new_tensor([len(buckets)]))
         hidden = self.bag(buckets, starts) / lengths.sqrt()[:, None] + self.shift
-        return self.out(hidden.relu()).split(SIZES, dim=1)
+        logits: tuple[Tensor, ...] = self.out(hidden.relu()).split(SIZES, dim=1)
+        return logits
 
 
 class Outliner:

@@ -54,7 +54,10 @@ def fit(cases: list[Case], epochs: int, rate: float, seed: int) -> OutlineNet:
     torch.manual_seed(seed)
     net = OutlineNet()
     dense = [value for name, value in net.named_parameters() if name != "bag.weight"]
-    optimisers = (torch.optim.SparseAdam([net.bag.weight], rate), torch.optim.Adam(dense, rate))
+    optimisers: tuple[torch.optim.Optimizer, ...] = (
+        torch.optim.SparseAdam([net.bag.weight], rate),
+        torch.optim.Adam(dense, rate),
+    )
     steps = epochs * -(-len(cases) // _BATCH)
     done, losses = 0, list[float]()
     for epoch in range(epochs):
