@@ -170,10 +170,7 @@ def _more(state: PlanState, word: str) -> str:
     lacking = sum(state.lacks(other) for other in WORDS.values() if other != "tissue")
     if lacking > (word != "tissue" and state.lacks(word) > 0):
         return r"\n"
-    open_ended = any(
-        state.allows(other) for other in WORDS.values() if other not in (word, "tissue")
-    )
-    return r"\n?" if open_ended else ""
+    return r"\n?" if any(state.open_ended(other) for other in WORDS.values()) else ""
 
 
 def _expected(call: Call) -> str | None:
