@@ -1,14 +1,15 @@
 """A small network that tells the outline of a plan from the words alone.
 
-The embedded language model is slow to train and has seen few instructions; this network reads a bag
-of word n-grams (after Joulin et al., EACL 2017), learns from many times as many in minutes, and is
-wrong elsewhere.
+The embedded language model is slow to train and has seen few instructions; this network, a
+recurrent layer over hashed words and their parts (after Bojanowski et al., TACL 2017), learns from
+many times as many in minutes, and is wrong elsewhere.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.utils import rnn
 
 from models.planner.fetch import file_sha256
 from models.planner.outline import MOST, REPLIES, Outline
@@ -24,61 +26,53 @@ from models.planner.outline import MOST, REPLIES, Outline
 WEIGHTS = Path(__file__).with_name("outline.safetensors")
 SIZES = (len(REPLIES), *(most + 1 for most in MOST.values()))
 """The classes of each attribute, in the order of `Outline`'s attributes."""
-_BUCKETS = 2**16
-_WIDTH = 48
-_LONGEST = 3
-_TOKEN = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
+_BUCKETS = 2**15
+_WIDTH = 64
+_HIDDEN = 96
+_PARTS = 4
+_LONGEST = 64
+"""Tokens of a thread that are read, the last ones."""
+_TOKEN = re.compile(r"\$\d+|[^\W\d_]+|\d+|[^\w\s]")
 
 
-def features(thread: str) -> list[int]:
-    """The buckets of what `thread` (`serialise.thread_text`) has: n-grams, and what came before.
+def tokens(thread: str) -> list[list[int]]:
+    """The buckets of the words of `thread` (`serialise.thread_text`), and of their parts.
 
-    Of the earlier turns only the tools count, those of the last turn apart.
+    Returns:
+        For each token its own bucket, and those of its beginnings and its end if it is a longer
+        word; filled with 0 up to four.
     """
-    *earlier, last = thread.split("\n")
-    tokens = ["<", *(t.lower() for t in _TOKEN.findall(last.removeprefix("> "))), ">"]
-    calls = [line.split()[1] for line in earlier if line.startswith("$")]
-    turns = [n for n, line in enumerate(earlier) if line.startswith(">")]
-    recent = [line.split()[1] for line in earlier[turns[-1] :] if line[0] == "$"] if turns else []
-    results = [line for line in earlier if line.startswith("=")]
-    stated = bool(results) and any(unit in results[-1] for unit in ("%", "mm", "µm"))
-    context = sorted(
-        {f"turns {min(len(turns), 3)}", f"stated {stated}", *(f"had {c}" for c in calls)}
-    )
-    context += [f"recent {call}" for call in recent]
-    grams = [
-        " ".join(tokens[at : at + length])
-        for length in range(1, _LONGEST + 1)
-        for at in range(len(tokens) - length + 1)
-    ]
-    parts = [
-        part for t in tokens if len(t) > 4 for part in (f"{t[:4]}-", f"{t[:6]}-", f"-{t[-4:]}")
-    ]
-    placed = [f"{bool(turns)} {token}" for token in tokens]
-    words = (*grams, *parts, *placed, *context, " ".join(context))
-    return [zlib.crc32(word.encode()) % _BUCKETS for word in words]
+    return [_buckets(word) for word in _TOKEN.findall(thread.lower())[-_LONGEST:]]
+
+
+def _buckets(word: str) -> list[int]:
+    parts = [word]
+    if len(word) > _PARTS:
+        parts += [f"{word[:4]}-", f"{word[:6]}-", f"-{word[-4:]}"]
+    found = [1 + zlib.crc32(part.encode()) % (_BUCKETS - 1) for part in parts]
+    return found + [0] * (_PARTS - len(found))
 
 
 class OutlineNet(nn.Module):
-    """A bag of `features` to the logits of each attribute's classes."""
+    """Hashed words to a recurrent layer in both directions, to the logits of each attribute."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.bag = nn.EmbeddingBag(_BUCKETS, _WIDTH, mode="sum", sparse=True)
-        nn.init.normal_(self.bag.weight, std=0.02)
-        self.shift = nn.Parameter(torch.zeros(_WIDTH))
-        self.out = nn.Linear(_WIDTH, sum(SIZES))
+        self.words = nn.EmbeddingBag(_BUCKETS, _WIDTH, mode="sum", sparse=True, padding_idx=0)
+        nn.init.normal_(self.words.weight, std=0.1)
+        self.layer = nn.GRU(_WIDTH, _HIDDEN, batch_first=True, bidirectional=True)
+        self.out = nn.Linear(4 * _HIDDEN, sum(SIZES))
 
-    def forward(self, buckets: Tensor, starts: Tensor) -> tuple[Tensor, ...]:
-        """Logits (B, classes) of each attribute.
-
-        Args:
-            buckets: int64 (N,), the features of B threads one after the other.
-            starts: int64 (B,), where each thread's begin.
-        """
-        lengths = torch.diff(starts, append=starts.new_tensor([len(buckets)]))
-        hidden = self.bag(buckets, starts) / lengths.sqrt()[:, None] + self.shift
-        logits: tuple[Tensor, ...] = self.out(hidden.relu()).split(SIZES, dim=1)
+    def forward(self, threads: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, ...]:
+        """Logits (B, classes) of each attribute, for B threads as `tokens` gives them."""
+        buckets = rnn.pad_sequence([torch.tensor(one) for one in threads], batch_first=True)
+        lengths = torch.tensor([len(one) for one in threads])
+        words = self.words(buckets.flatten(0, 1)).view(*buckets.shape[:2], _WIDTH)
+        packed = rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+        states, last = self.layer(packed)
+        seen, _ = rnn.pad_packed_sequence(states, batch_first=True, padding_value=-1.0)
+        most = seen.max(dim=1).values  # states lie between -1 and 1
+        logits: tuple[Tensor, ...] = self.out(torch.cat([most, *last], 1)).split(SIZES, dim=1)
         return logits
 
 
@@ -99,8 +93,7 @@ class Outliner:
     @torch.inference_mode()
     def read(self, thread: str) -> Likelihoods:
         """What the words of `thread` say about the plan's outline."""
-        buckets = torch.tensor(features(thread))
-        logits = self.net(buckets, torch.tensor([0]))
+        logits = self.net([tokens(thread)])
         return Likelihoods(tuple(one[0].log_softmax(-1) for one in logits))
 
 
