@@ -22,9 +22,9 @@ from models.planner.serialise import Call, Turn, thread_text
 
 WEIGHT = 0.75
 """What a nat of the outline's likelihood counts beside one of the model's."""
-RULES = 1.0
+RULES = 2.0
 """Margin of the rules planner's plan, in nats."""
-OUTLINE = 0.0
+OUTLINE = 0.5
 """Margin of the plan with the likeliest outline, in nats."""
 LEAST = 1.0
 """How much likelier that outline must be than that of the model's plan, in nats, to be tried: the
