@@ -133,24 +133,32 @@ class Decoder:
                 return Decoded(parse_plan(text, first, state.results), text, prompt_text(thread))
             text, cache = self.writer.write_lines(ids, state)
             own = Decoded(parse_plan(text, first, state.results), text, prompt_text(thread))
-            found = [
-                (plan, rival.margin)
-                for rival in (rivals(own.calls) if rivals else ())
-                if (plan := self._rival(rival, own, history, ids))
-            ]
-            return self._weighed(own, found, ids, cache)
+            found = rivals(own.calls) if rivals else ()
+            if not found:
+                return own
+            self.writer.unread(ids, cache)
+            plans = [(self._rival(one, own, history, ids, cache), one.margin) for one in found]
+            return self._weighed(own, plans, ids[-1], cache)
 
     def _rival(
-        self, rival: Rival, own: Decoded, history: Sequence[Turn], ids: list[int]
+        self,
+        rival: Rival,
+        own: Decoded,
+        history: Sequence[Turn],
+        ids: list[int],
+        cache: DynamicCache,
     ) -> Decoded | None:
-        """The plan of `rival`, None where it has none: no plan here has its outline."""
+        """The plan of `rival`, None where it has none: no plan here has its outline.
+
+        `cache` holds the prompt `ids` but for its last token, and is left as it is.
+        """
         state = PlanState.after(history)
         first = state.number
         if not isinstance(rival.plan, Outline):
             text = "\n".join(plan_lines(rival.plan, first))
             return Decoded([*rival.plan], text, own.prompt, rival.source)
         state.wanted = rival.plan
-        text, _ = self.writer.write_lines(ids, state)
+        text, _ = self.writer.write_lines(ids, state, cache)
         calls = parse_plan(text, first, state.results) if text else []
         if not calls or Outline.of(calls) != rival.plan:
             return None
@@ -159,24 +167,23 @@ class Decoder:
     def _weighed(
         self,
         own: Decoded,
-        rivals: Sequence[tuple[Decoded, float]],
-        ids: list[int],
+        rivals: Sequence[tuple[Decoded | None, float]],
+        last: int,
         cache: DynamicCache,
     ) -> Decoded:
         """The likeliest of the model's own plan and its rivals, each of them with its margin.
 
         Args:
             own: the model's plan.
-            rivals: the others.
-            ids: the prompt.
-            cache: what the model has read: examples, prompt, plan.
+            rivals: the others, None where there is none.
+            last: the prompt's last token.
+            cache: what the model has read: the prompt but for that token.
         """
-        if not rivals:
-            return own
-        self.writer.unread(ids, cache)
-        best, most = own, self.writer.likelihood(own.text, ids[-1], cache)
+        best, most = own, self.writer.likelihood(own.text, last, cache)
         for rival, margin in rivals:
-            score = self.writer.likelihood(rival.text, ids[-1], cache) + margin
+            if rival is None:
+                continue
+            score = self.writer.likelihood(rival.text, last, cache) + margin
             if score > most:
                 best, most = rival, score
         return best

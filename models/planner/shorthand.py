@@ -102,7 +102,8 @@ def _meant(said: str, around: Sequence[Sequence[str]]) -> str | None:
     short, written = _short(), tuple(re.split(r"[ -]", said))
     meant = short.capitals.get(written) or short.any_case.get(tuple(map(str.lower, written)))
     if meant:
-        return meant
+        named = around[1][:1] in (["cell"], ["cells"])  # "parietals cells"
+        return meant.removesuffix(" cell") if named else meant
     organ = short.specimens.get(tuple(_key(_BIOPSY.sub("biopsy", word)) for word in written))
     if organ is None:
         return None

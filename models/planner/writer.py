@@ -83,18 +83,29 @@ class Writer:
                 self.scores(self.static, self._first)
         return copy.deepcopy(self._first)
 
-    def write_lines(self, ids: list[int], state: PlanState) -> tuple[str, DynamicCache]:
+    def write_lines(
+        self, ids: list[int], state: PlanState, read: DynamicCache | None = None
+    ) -> tuple[str, DynamicCache]:
         """Lines of valid plan, one grammar a line, until the model ends at a line's end.
+
+        Args:
+            ids: the prompt.
+            state: where the plan begins.
+            read: a cache that holds the prompt but for its last token, which saves reading it.
 
         Returns:
             The lines, and the cache of what the model has read: all but the last few tokens.
         """
-        cache, pending = self.primed(), ids
+
+        def begun() -> tuple[DynamicCache, list[int]]:
+            return (self.primed(), ids) if read is None else (copy.deepcopy(read), ids[-1:])
+
+        cache, pending = begun()
 
         def write_line(pattern: str, lines: Sequence[str]) -> str:
             nonlocal cache, pending
             if not lines:  # the first line, also where it is written anew
-                cache, pending = self.primed(), ids
+                cache, pending = begun()
             grammar = LLMatcher.grammar_from_regex(pattern)
             matcher = LLMatcher(self.grammar_tokens, grammar)
             line, pending = self.write_line(pending, cache, matcher)

@@ -23,6 +23,7 @@ from models.planner.shorthand import specimens, spelt_out
         ("LN: GCs please", "lymph node: germinal center please"),
         ("renal bx, seg gloms", "renal biopsy, segment glomerulus"),
         ("WHERE R THE SIGNET RINGS", "WHERE R THE signet ring cell"),
+        ("the parietals cells, and parietals", "the parietal cells, and parietal cell"),
         ("met tumour deposits", "metastatic tumor deposit"),
         ("TURP chips. Box the lymphs.", "prostate TURP chips. Box the lymphocyte."),
         ("right haemicolectomy, mets?", "right colon haemicolectomy, metastasis?"),
