@@ -14,15 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from models.ontology import normalise
-from models.planner.outline import MOST, WORDS, Outline
+from models.planner.outline import MOST, SCOPES, WORDS, Outline
 from models.planner.replies import REPLIES
 from models.planner.serialise import TEXT, Call, Turn, parse_plan
 
 MAX_CALLS = 12
 """The most calls in one plan."""
-
-SCOPES = {"within": "in", "outside": "out"}
-"""The arguments that restrict a call, and their words in a plan line."""
 
 WriteLine = Callable[[str, Sequence[str]], str]
 """Gets the expression of the next line and the plan's lines before it, and writes that line, with a

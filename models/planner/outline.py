@@ -8,7 +8,8 @@ from typing import Self
 
 from models.planner.serialise import Call
 
-REPLIES = ("", "clarify", "decline", "answer")
+KINDS = ("", "clarify", "decline", "answer")
+"""Kinds of reply, the first for none; the order is that of the network's classes."""
 MOST = {"tissue": 1, "segment": 3, "count": 3, "boxes": 3, "measure": 3, "within": 2, "outside": 2}
 """The largest number that is told apart; it stands for itself and more. In the order of `Outline`'s
 attributes."""
@@ -20,6 +21,8 @@ WORDS = {
     "measure": "measure",
 }
 """A tool's word in a plan line, which is also its attribute of an `Outline`."""
+SCOPES = {"within": "in", "outside": "out"}
+"""The arguments that restrict a call, and their words in a plan line."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,9 @@ class Outline:
         if calls[0]["tool"] == "reply":
             return cls(reply=calls[0]["args"]["kind"])
         found = [WORDS[call["tool"]] for call in calls]
-        found += [
-            scope for call in calls for scope in ("within", "outside") if call["args"].get(scope)
-        ]
+        found += [scope for call in calls for scope in SCOPES if call["args"].get(scope)]
         return cls("", *(min(found.count(name), most) for name, most in MOST.items()))
 
     def classes(self) -> list[int]:
         """The index of each attribute's class."""
-        return [REPLIES.index(self.reply), *(getattr(self, name) for name in MOST)]
+        return [KINDS.index(self.reply), *(getattr(self, name) for name in MOST)]

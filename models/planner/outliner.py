@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.utils import rnn
 
 from models.planner.fetch import file_sha256
-from models.planner.outline import MOST, REPLIES, Outline
+from models.planner.outline import KINDS, MOST, Outline
 
 WEIGHTS = Path(__file__).with_name("outline.safetensors")
-SIZES = (len(REPLIES), *(most + 1 for most in MOST.values()))
+SIZES = (len(KINDS), *(most + 1 for most in MOST.values()))
 """The classes of each attribute, in the order of `Outline`'s attributes."""
 _BUCKETS = 2**15
 _WIDTH = 64
@@ -123,7 +123,7 @@ def _outlines() -> tuple[tuple[Outline, ...], Tensor]:
 
     Restricted calls are there, and so is some call.
     """
-    found = [Outline(reply=kind) for kind in REPLIES if kind]
+    found = [Outline(reply=kind) for kind in KINDS if kind]
     for numbers in product(*(range(most + 1) for most in MOST.values())):
         outline = Outline("", *numbers)
         calls = outline.segment + outline.count

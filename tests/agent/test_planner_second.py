@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from agent.planners.second import LEAST, ORGAN, OUTLINE, RULES, WEIGHT, margins, rivals
-from models.planner.outline import MOST, REPLIES, Outline
+from models.planner.outline import KINDS, MOST, Outline
 from models.planner.outliner import Likelihoods
 from models.planner.serialise import Call, Turn
 
@@ -20,7 +20,7 @@ class Sure:
     digest = "sha256:0"
 
     def __init__(self, outline: Outline | None = None, nats: float = 0.0) -> None:
-        sizes = (len(REPLIES), *(most + 1 for most in MOST.values()))
+        sizes = (len(KINDS), *(most + 1 for most in MOST.values()))
         self.logs = tuple(torch.zeros(size) for size in sizes)
         for logs, own in zip(self.logs, outline.classes() if outline else [0] * 8, strict=True):
             logs[own] += nats
