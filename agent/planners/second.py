@@ -10,23 +10,26 @@ margins were chosen on development cases (`eval/cases/README.md`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from agent.planners.rules import plan_by_rules
 from models.ontology import normalise
 from models.planner.decode import Rival
 from models.planner.gloss import gloss
+from models.planner.grammar import PlanState, admits
 from models.planner.organs import borne_out, organs_in
 from models.planner.outline import Outline
 from models.planner.outliner import Outliner
 from models.planner.serialise import Call, Turn, thread_text
+from models.planner.spelling import mended
 
-WEIGHT = 0.75
+WEIGHT = 0.3
 """What a nat of the outline's likelihood counts beside one of the model's."""
-RULES = 2.0
+RULES = 2.5
 """Margin of the rules planner's plan, in nats."""
-OUTLINE = 0.5
+OUTLINE = 1.0
 """Margin of the plan with the likeliest outline, in nats."""
-LEAST = 1.0
+LEAST = 2.0
 """How much likelier that outline must be than that of the model's plan, in nats, to be tried: the
 model writes another plan for it."""
 ORGAN = 8.0
@@ -42,15 +45,16 @@ def rivals(
     history: Sequence[Turn], instruction: str, calls: Sequence[Call], outliner: Outliner
 ) -> list[Rival]:
     """Plans that may be meant in place of the model's own `calls`, none of them equal to it."""
-    likely = outliner.read(thread_text(history, instruction))
-    own = likely.of(Outline.of(calls))
+    state = PlanState.after(history)
+    opinion = outliner.read(thread_text(history, instruction), state.number)
+    own = opinion.of(Outline.of(calls, state.number))
     found = [*_other_organs(history, gloss(instruction), calls)]
     if (by_rules := _by_rules(history, instruction)) and by_rules != calls:
-        gain = likely.of(Outline.of(by_rules)) - own
+        gain = opinion.of(Outline.of(by_rules, state.number)) - own
         found.append(Rival(by_rules, RULES + WEIGHT * gain, "rules"))
-    best = likely.best()
-    if (gain := likely.of(best) - own) > LEAST:
-        found.append(Rival(best, OUTLINE + WEIGHT * gain, "outline"))
+    best = opinion.best(partial(admits, state))
+    if best and (gain := best[1] - own) > LEAST:
+        found.append(Rival(best[0], OUTLINE + WEIGHT * gain, "outline"))
     return found
 
 
@@ -60,7 +64,7 @@ def _by_rules(history: Sequence[Turn], instruction: str) -> list[Call]:
         {"instruction": turn.instruction, "calls": turn.calls, "result": turn.result}
         for turn in history
     ]
-    calls = plan_by_rules(instruction, earlier)
+    calls = plan_by_rules(mended(instruction), earlier)
     return [] if calls[0]["args"].get("kind") == "clarify" else calls
 
 

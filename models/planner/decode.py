@@ -39,8 +39,8 @@ class Rival:
     """Another plan than the model's own, for the model to weigh.
 
     Attributes:
-        plan: the calls, valid under the contract; or an outline, and the model writes what it
-            finds the likeliest within it.
+        plan: the calls, valid under the contract; or an outline that the thread admits, and the
+            model writes what it finds the likeliest within it.
         margin: how much less likely than its own plan the model may find it, in nats, and it wins.
         source: who says so, for traces.
     """
@@ -148,7 +148,7 @@ class Decoder:
         ids: list[int],
         cache: DynamicCache,
     ) -> Decoded | None:
-        """The plan of `rival`, None where it has none: no plan here has its outline.
+        """The plan of `rival`, None where it has none: its outline's tissue check is a repetition.
 
         `cache` holds the prompt `ids` but for its last token, and is left as it is.
         """
@@ -157,12 +157,10 @@ class Decoder:
         if not isinstance(rival.plan, Outline):
             text = "\n".join(plan_lines(rival.plan, first))
             return Decoded([*rival.plan], text, own.prompt, rival.source)
-        state.wanted = rival.plan
-        text, _ = self.writer.write_lines(ids, state, cache)
-        calls = parse_plan(text, first, state.results) if text else []
-        if not calls or Outline.of(calls) != rival.plan:
+        text, _ = self.writer.write_lines(ids, state, cache, rival.plan)
+        if not text:
             return None
-        return Decoded(calls, text, own.prompt, rival.source)
+        return Decoded(parse_plan(text, first, state.results), text, own.prompt, rival.source)
 
     def _weighed(
         self,

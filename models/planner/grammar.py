@@ -9,12 +9,13 @@ its concern.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import copy
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from models.ontology import normalise
-from models.planner.outline import MOST, SCOPES, WORDS, Outline
+from models.planner.outline import KINDS, PLACES, Outline
 from models.planner.replies import REPLIES
 from models.planner.serialise import TEXT, Call, Turn, parse_plan
 
@@ -40,8 +41,6 @@ class PlanState:
         boxed, measured: sources of this plan's `extract_boxes` and `measure` calls.
         checked: what the thread's tissue checks expected, in normal form; None for "which is it?".
         tissue: whether the next line may be a tissue check.
-        wanted: the outline that the plan is to have, None for any.
-        had: what the plan has of it.
     """
 
     number: int = 1
@@ -54,8 +53,6 @@ class PlanState:
     measured: set[int] = field(default_factory=set)
     checked: set[str | None] = field(default_factory=set)
     tissue: bool = True
-    wanted: Outline | None = None
-    had: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def after(cls, history: Sequence[Turn]) -> PlanState:
@@ -80,24 +77,8 @@ class PlanState:
         if call["tool"] in ("extract_boxes", "measure"):
             done = self.boxed if call["tool"] == "extract_boxes" else self.measured
             done.add(int(call["args"]["source"].removeprefix("$")))
-        args = call["args"]
-        self.had.update([WORDS.get(call["tool"], "reply"), *(s for s in SCOPES if args.get(s))])
         self.fresh = self.tissue = False
         self.left = 0 if call["tool"] == "reply" else self.left - 1
-
-    def allows(self, what: str) -> bool:
-        """Whether the wanted outline has room for one more of an attribute of `Outline`."""
-        if self.wanted is None:
-            return True
-        return bool(self.had[what] < getattr(self.wanted, what) or self.open_ended(what))
-
-    def open_ended(self, what: str) -> bool:
-        """Whether the wanted outline has so many of an attribute that it may be more."""
-        return bool(self.wanted and getattr(self.wanted, what) == MOST[what] > 1)
-
-    def lacks(self, what: str) -> int:
-        """How many of an attribute the wanted outline has that the plan has not yet."""
-        return max(0, getattr(self.wanted, what) - self.had[what]) if self.wanted else 0
 
     def _count(self, call: Call) -> None:
         if call["tool"] == "segment":
@@ -107,7 +88,7 @@ class PlanState:
         self.number += 1
 
 
-def write_plan(state: PlanState, write_line: WriteLine) -> str:
+def write_plan(state: PlanState, write_line: WriteLine, outline: Outline | None = None) -> str:
     """The lines of a valid plan, each written by `write_line`, joined by line breaks.
 
     A tissue check that the thread already has is written anew with all tissue checks forbidden. To
@@ -115,16 +96,20 @@ def write_plan(state: PlanState, write_line: WriteLine) -> str:
     "liver tissue" in place of "liver".
 
     Args:
-        state: where the plan begins; it is at the plan's end afterwards. Of an outline that can't
-            be had, the plan has as much as can be, which may be nothing.
+        state: where the plan begins; it is at the plan's end afterwards.
         write_line: must keep to the expression.
+        outline: what the plan is to have, one that `admits` allows here; where the tissue check in
+            it turns out to be one that the thread already has, there is no plan.
     """
     lines: list[str] = []
-    while state.left and (pattern := line_pattern(state)):
-        line = write_line(pattern, lines)
+    given = [pattern for _, pattern in _outlined(state, outline)] if outline else None
+    while state.left:
+        line = write_line(given[len(lines)] if given else line_pattern(state), lines)
         text = line.removesuffix("\n")
         (call,) = parse_plan(text, state.number, state.results)
         if state.repeats(call):
+            if outline:
+                return ""
             state.tissue = False
             continue
         lines.append(text)
@@ -134,40 +119,54 @@ def write_plan(state: PlanState, write_line: WriteLine) -> str:
     return "\n".join(lines)
 
 
+def admits(state: PlanState, outline: Outline) -> bool:
+    """Whether a valid plan with `outline` can begin in `state`, which is left as it is."""
+    if str(PLACES[0]) in outline.symbols:  # that one, or an older one
+        return False
+    state, calls = copy.deepcopy(state), list[Call]()
+    first = state.number
+    for line, _ in _outlined(state, outline):
+        if not (state.left and re.fullmatch(line_pattern(state), line)):
+            return False
+        (call,) = parse_plan(line.removesuffix("\n"), state.number, state.results)
+        if state.repeats(call):
+            return False
+        calls.append(call)
+        state.add(call)
+    return Outline.of(calls, first) == outline  # "in" without a place reads as a name
+
+
+def _outlined(state: PlanState, outline: Outline) -> Iterator[tuple[str, str]]:
+    """For each line of a plan with `outline`, an example of it, and the expression of all."""
+    first, calls = state.number, list(outline.calls(state.number))
+    for number, (symbol, references) in enumerate(calls, first):
+        named, pattern = symbol, symbol.replace("*", r"\*").replace("?", r"\?")
+        if symbol in KINDS:
+            reasons = _reasons(state, symbol)
+            named, pattern = f"reply {symbol} {reasons[0]}", _reply(state, symbol)
+        elif symbol in ("tissue", "segment", "count"):
+            named, pattern = f"{symbol} x", f"{symbol} {TEXT}"
+        end = "\n" if number < first + len(calls) - 1 else ""
+        ends = f" {references}{end}" if references else end
+        yield f"${number} {named}{ends}", rf"\${number} {pattern}{ends.replace('$', chr(92) + '$')}"
+
+
 def line_pattern(state: PlanState) -> str:
     """The regular expression (no anchors) of every valid next line in `state`.
 
-    A line break at its end is there exactly when another line may follow it. Where an outline is
-    wanted, the expression keeps to it as far as references can; it is empty where nothing does.
+    A line break at its end is there exactly when another line may follow it.
     """
-    scope = _scope(state)
-    calls = {"segment": rf"segment {TEXT}{scope}", "count": rf"count ({TEXT}|\*){scope}"}
+    choices = [rf"segment {TEXT}{_scope(state)}", rf"count ({TEXT}|\*){_scope(state)}"]
     if state.tissue:
-        calls["tissue"] = rf"tissue ({TEXT}|\?)"
+        choices.append(rf"tissue ({TEXT}|\?)")
     for word, done in (("boxes", state.boxed), ("measure", state.measured)):
         if sources := [number for number in state.sources if number not in done]:
-            calls[word] = rf"{word} {_reference(sources)}"
-    first = state.tissue and state.lacks("tissue")
-    choices = [
-        rf"({call}){_more(state, word)}"
-        for word, call in calls.items()
-        if state.allows(word) and (word == "tissue" or not first)
-    ]
-    if state.fresh and (state.wanted is None or state.wanted.reply):
-        choices = [_reply(state)] if state.wanted else [*choices, _reply(state)]
-    return rf"\${state.number} ({'|'.join(choices)})" if choices else ""
-
-
-def _more(state: PlanState, word: str) -> str:
-    """What may follow a line with the call `word`: a line break, nothing, or either."""
-    if state.left == 1:
-        return ""
-    if state.wanted is None:
-        return r"\n?"
-    lacking = sum(state.lacks(other) for other in WORDS.values() if other != "tissue")
-    if lacking > (word != "tissue" and state.lacks(word) > 0):
-        return r"\n"
-    return r"\n?" if any(state.open_ended(other) for other in WORDS.values()) else ""
+            choices.append(rf"{word} {_reference(sources)}")
+    more = r"\n?" if state.left > 1 else ""
+    lines = [rf"({'|'.join(choices)}){more}"]
+    if state.fresh:
+        lines += [_reply(state, kind) for kind in KINDS]
+    return rf"\${state.number} ({'|'.join(lines)})"
 
 
 def _expected(call: Call) -> str | None:
@@ -180,26 +179,15 @@ def _reference(numbers: Sequence[int]) -> str:
 
 
 def _scope(state: PlanState) -> str:
-    """The references of a `segment` or `count` line; those that the outline needs are not left out.
-
-    They are needed where as many are lacking as calls that can have them, if that is known.
-    """
     if not state.regions:
         return ""
-    many = state.open_ended("segment") or state.open_ended("count")
-    calls = 0 if many else state.lacks("segment") + state.lacks("count")
-    references = ""
-    for scope, word in SCOPES.items():
-        if state.allows(scope):
-            needed = 0 < calls <= state.lacks(scope)
-            references += rf"( {word} {_reference(state.regions)}){'' if needed else '?'}"
-    return references
+    reference = _reference(state.regions)
+    return rf"( in {reference})?( out {reference})?"
 
 
-def _reply(state: PlanState) -> str:
-    kinds = []
-    for kind, reasons in REPLIES.items():
-        usable = [reason for reason in reasons if reason != "result" or state.results]
-        if state.wanted is None or state.wanted.reply == kind:
-            kinds.append(rf"{kind} ({'|'.join(usable)})")
-    return rf"reply ({'|'.join(kinds)})"
+def _reply(state: PlanState, kind: str) -> str:
+    return rf"reply {kind} ({'|'.join(_reasons(state, kind))})"
+
+
+def _reasons(state: PlanState, kind: str) -> list[str]:
+    return [reason for reason in REPLIES[kind] if reason != "result" or state.results]

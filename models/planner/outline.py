@@ -1,58 +1,74 @@
-"""The outline of a plan: how many calls of which tools it has, and how they are restricted."""
+"""The outline of a plan: its calls and what they refer to, without the names in them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from models.planner.serialise import Call
 
-KINDS = ("", "clarify", "decline", "answer")
-"""Kinds of reply, the first for none; the order is that of the network's classes."""
-MOST = {"tissue": 1, "segment": 3, "count": 3, "boxes": 3, "measure": 3, "within": 2, "outside": 2}
-"""The largest number that is told apart; it stands for itself and more. In the order of `Outline`'s
-attributes."""
-WORDS = {
-    "classify_tissue": "tissue",
-    "segment": "segment",
-    "count_nuclei": "count",
-    "extract_boxes": "boxes",
-    "measure": "measure",
+END = "end"
+KINDS = ("clarify", "decline", "answer")
+PLACES = range(-20, 12)
+"""What a reference can be: a call's place, counted from the plan's first call, which is 0. Those of
+earlier turns are negative; one beyond either end counts as that end."""
+SYMBOLS = (
+    *(END, "tissue", "tissue ?", "segment", "count", "count *", "boxes", "measure", "in", "out"),
+    *KINDS,
+    *map(str, PLACES),
+)
+"""What outlines are made of."""
+_WORDS = {
+    "classify_tissue": ("tissue", "expected", "tissue ?"),
+    "segment": ("segment", "", ""),
+    "count_nuclei": ("count", "cell_type", "count *"),
+    "extract_boxes": ("boxes", "", ""),
+    "measure": ("measure", "", ""),
 }
-"""A tool's word in a plan line, which is also its attribute of an `Outline`."""
-SCOPES = {"within": "in", "outside": "out"}
-"""The arguments that restrict a call, and their words in a plan line."""
+"""For each tool its symbol, the argument that it may go without, and its symbol then."""
+_REFERENCES = {"within": ("in",), "outside": ("out",), "source": ()}
+"""The arguments that refer to a call, and what stands before the place."""
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A plan's outline; every number is at most `MOST`.
+    """A plan's calls in order, each with its references: `("segment", "in", "-2", "boxes", "0")`.
 
-    Attributes:
-        reply: the kind of its reply, or empty where it has none.
-        tissue, segment, count, boxes, measure: its calls of each tool.
-        within, outside: its calls with such a reference.
+    A reply is its kind alone.
     """
 
-    reply: str = ""
-    tissue: int = 0
-    segment: int = 0
-    count: int = 0
-    boxes: int = 0
-    measure: int = 0
-    within: int = 0
-    outside: int = 0
+    symbols: tuple[str, ...]
 
     @classmethod
-    def of(cls, calls: Sequence[Call]) -> Self:
-        """The outline of a plan."""
-        if calls[0]["tool"] == "reply":
-            return cls(reply=calls[0]["args"]["kind"])
-        found = [WORDS[call["tool"]] for call in calls]
-        found += [scope for call in calls for scope in SCOPES if call["args"].get(scope)]
-        return cls("", *(min(found.count(name), most) for name, most in MOST.items()))
+    def of(cls, calls: Sequence[Call], start: int) -> Self:
+        """The outline of a plan whose first call has the number `start` in its thread."""
+        return cls(tuple(symbol for call in calls for symbol in _symbols(call, start)))
 
-    def classes(self) -> list[int]:
-        """The index of each attribute's class."""
-        return [KINDS.index(self.reply), *(getattr(self, name) for name in MOST)]
+    def calls(self, start: int) -> Iterator[tuple[str, str]]:
+        """The symbol of each call, and its references as a plan line has them: "in $2", "$3"."""
+        symbol, references = "", list[str]()
+        for word in self.symbols:
+            if word in ("in", "out"):
+                references.append(word)
+            elif word.lstrip("-").isdecimal():
+                references.append(f"${start + int(word)}")
+            else:
+                if symbol:
+                    yield symbol, " ".join(references)
+                symbol, references = word, []
+        yield symbol, " ".join(references)
+
+
+def _symbols(call: Call, start: int) -> Iterator[str]:
+    args = call["args"]
+    if call["tool"] == "reply":
+        yield args["kind"]
+        return
+    word, optional, alone = _WORDS[call["tool"]]
+    yield alone if optional and not args.get(optional) else word
+    for argument, before in _REFERENCES.items():
+        if reference := args.get(argument):
+            yield from before
+            place = int(reference.removeprefix("$")) - start
+            yield str(min(max(place, PLACES[0]), PLACES[-1]))

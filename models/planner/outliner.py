@@ -1,18 +1,19 @@
 """A small network that tells the outline of a plan from the words alone.
 
-The embedded language model is slow to train and has seen few instructions; this network, a
-recurrent layer over hashed words and their parts (after Bojanowski et al., TACL 2017), learns from
-many times as many in minutes, and is wrong elsewhere.
+The embedded language model is slow to train and has seen few instructions; this network, two
+recurrent layers with attention between them (Luong et al., EMNLP 2015) over hashed words and their
+parts (Bojanowski et al., TACL 2017), learns from many times as many in less time, and is wrong
+elsewhere.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -21,30 +22,39 @@ from torch import Tensor, nn
 from torch.nn.utils import rnn
 
 from models.planner.fetch import file_sha256
-from models.planner.outline import KINDS, MOST, Outline
+from models.planner.outline import END, SYMBOLS, Outline
 
 WEIGHTS = Path(__file__).with_name("outline.safetensors")
-SIZES = (len(KINDS), *(most + 1 for most in MOST.values()))
-"""The classes of each attribute, in the order of `Outline`'s attributes."""
 _BUCKETS = 2**15
-_WIDTH = 64
-_HIDDEN = 96
+_WORD, _SYMBOL, _HIDDEN = 64, 48, 192
+_DROPOUT = 0.1
 _PARTS = 4
-_LONGEST = 64
+_LONGEST = 96
 """Tokens of a thread that are read, the last ones."""
 _TOKEN = re.compile(r"\$\d+|[^\W\d_]+|\d+|[^\w\s]")
+_LETTERS = 40
+"""Letters of a word that are read."""
+_BEAM = 4
+_MOST_SYMBOLS = 60  # twelve calls with both references
 
 
-def tokens(thread: str) -> list[list[int]]:
+def tokens(thread: str, start: int) -> list[list[int]]:
     """The buckets of the words of `thread` (`serialise.thread_text`), and of their parts.
+
+    Args:
+        thread: the words.
+        start: the number of the next call, from which the numbers of earlier calls are counted.
 
     Returns:
         For each token its own bucket, and those of its beginnings and its end if it is a longer
         word; filled with 0 up to four.
     """
-    return [_buckets(word) for word in _TOKEN.findall(thread.lower())[-_LONGEST:]]
+    found = _TOKEN.findall(thread.lower())[-_LONGEST:]
+    words = (f"${int(t[1:]) - start}" if t[0] == "$" and t[1:] else t[:_LETTERS] for t in found)
+    return [_buckets(word) for word in words]
 
 
+@lru_cache(maxsize=65536)
 def _buckets(word: str) -> list[int]:
     parts = [word]
     if len(word) > _PARTS:
@@ -53,27 +63,75 @@ def _buckets(word: str) -> list[int]:
     return found + [0] * (_PARTS - len(found))
 
 
+def classes(outline: Outline) -> list[int]:
+    """What the network is to write: an outline's symbols and the end, counted from 1."""
+    return [1 + SYMBOLS.index(symbol) for symbol in (*outline.symbols, END)]
+
+
+@dataclass(frozen=True)
+class Read:
+    """Threads as the network has read them.
+
+    Attributes:
+        words: (B, T, hidden), what it makes of each word.
+        nothing: (B, T), whether there is no word.
+        state: (B, hidden), what it begins to write with.
+    """
+
+    words: Tensor
+    nothing: Tensor
+    state: Tensor
+
+
 class OutlineNet(nn.Module):
-    """Hashed words to a recurrent layer in both directions, to the logits of each attribute."""
+    """Reads a thread in both directions and writes the symbols of its plan's outline."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.words = nn.EmbeddingBag(_BUCKETS, _WIDTH, mode="sum", sparse=True, padding_idx=0)
+        self.words = nn.EmbeddingBag(_BUCKETS, _WORD, mode="sum", sparse=True, padding_idx=0)
         nn.init.normal_(self.words.weight, std=0.1)
-        self.layer = nn.GRU(_WIDTH, _HIDDEN, batch_first=True, bidirectional=True)
-        self.out = nn.Linear(4 * _HIDDEN, sum(SIZES))
+        self.reader = nn.GRU(_WORD, _HIDDEN // 2, batch_first=True, bidirectional=True)
+        self.begin = nn.Linear(2 * _HIDDEN, _HIDDEN)
+        self.symbols = nn.Embedding(1 + len(SYMBOLS), _SYMBOL)
+        self.writer = nn.GRU(_SYMBOL, _HIDDEN, batch_first=True)
+        self.query = nn.Linear(_HIDDEN, _HIDDEN, bias=False)
+        self.mix = nn.Linear(2 * _HIDDEN, _HIDDEN)
+        self.out = nn.Linear(_HIDDEN, 1 + len(SYMBOLS))
+        self.drop = nn.Dropout(_DROPOUT)
 
-    def forward(self, threads: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, ...]:
-        """Logits (B, classes) of each attribute, for B threads as `tokens` gives them."""
+    def read(self, threads: Sequence[Sequence[Sequence[int]]]) -> Read:
+        """Read B threads as `tokens` gives them."""
         buckets = rnn.pad_sequence([torch.tensor(one) for one in threads], batch_first=True)
         lengths = torch.tensor([len(one) for one in threads])
-        words = self.words(buckets.flatten(0, 1)).view(*buckets.shape[:2], _WIDTH)
-        packed = rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
-        states, last = self.layer(packed)
+        words = self.words(buckets.flatten(0, 1)).view(*buckets.shape[:2], _WORD)
+        packed = rnn.pack_padded_sequence(
+            self.drop(words), lengths, batch_first=True, enforce_sorted=False
+        )
+        states, last = self.reader(packed)
         seen, _ = rnn.pad_packed_sequence(states, batch_first=True, padding_value=-1.0)
         most = seen.max(dim=1).values  # states lie between -1 and 1
-        logits: tuple[Tensor, ...] = self.out(torch.cat([most, *last], 1)).split(SIZES, dim=1)
-        return logits
+        begin = torch.tanh(self.begin(torch.cat([most, *last], 1)))
+        nothing = torch.arange(seen.shape[1]) >= lengths[:, None]
+        return Read(seen, nothing, begin)
+
+    def forward(self, before: Tensor, read: Read) -> tuple[Tensor, Tensor]:
+        """What is written after the classes `before` (B, L), 0 at first.
+
+        Returns:
+            Log probabilities (B, L, classes), and the state (B, hidden) to go on with.
+        """
+        written, state = self.writer(self.symbols(before), read.state[None])
+        alike = self.query(written) @ read.words.transpose(1, 2) / math.sqrt(_HIDDEN)
+        looked = alike.masked_fill(read.nothing[:, None], -math.inf).softmax(-1) @ read.words
+        mixed = torch.tanh(self.mix(torch.cat([written, looked], -1)))
+        return self.out(self.drop(mixed)).log_softmax(-1), state[0]
+
+    def likelihoods(self, read: Read, written: Tensor) -> Tensor:
+        """The log probability, in nats, of each row of the classes `written` (B, L), 0 at ends."""
+        before = nn.functional.pad(written[:, :-1], (1, 0))
+        logs, _ = self(before, read)
+        likelihoods: Tensor = (logs.gather(2, written[..., None])[..., 0] * (written > 0)).sum(1)
+        return likelihoods
 
 
 class Outliner:
@@ -91,42 +149,43 @@ class Outliner:
         self.net.eval()
 
     @torch.inference_mode()
-    def read(self, thread: str) -> Likelihoods:
-        """What the words of `thread` say about the plan's outline."""
-        logits = self.net([tokens(thread)])
-        return Likelihoods(tuple(one[0].log_softmax(-1) for one in logits))
+    def read(self, thread: str, start: int) -> Opinion:
+        """What the words of `thread` say about the plan that begins with call number `start`."""
+        return Opinion(self.net, self.net.read([tokens(thread, start)]))
 
 
 @dataclass(frozen=True)
-class Likelihoods:
-    """The log probability of each class of each attribute, in nats."""
+class Opinion:
+    """What the network thinks of outlines for one thread."""
 
-    logs: tuple[Tensor, ...]
+    net: OutlineNet
+    read: Read
 
+    @torch.inference_mode()
     def of(self, outline: Outline) -> float:
-        """The log probability of `outline`: of a reply its kind's, of a plan its attributes'."""
-        return float(self._sums(torch.tensor([outline.classes()]))[0])
+        """The log probability of `outline`, in nats."""
+        return float(self.net.likelihoods(self.read, torch.tensor([classes(outline)]))[0])
 
-    def best(self) -> Outline:
-        """The likeliest outline that a plan can have."""
-        outlines, classes = _outlines()
-        return outlines[int(self._sums(classes).argmax())]
+    @torch.inference_mode()
+    def best(self, admits: Callable[[Outline], bool]) -> tuple[Outline, float] | None:
+        """The likeliest outline that `admits` allows, with its log probability.
 
-    def _sums(self, classes: Tensor) -> Tensor:
-        kind, *numbers = (logs[own] for logs, own in zip(self.logs, classes.T, strict=True))
-        return kind + torch.stack(numbers).sum(0) * (classes[:, 0] == 0)
-
-
-@lru_cache(maxsize=1)
-def _outlines() -> tuple[tuple[Outline, ...], Tensor]:
-    """All outlines that plans can have, with their classes, (n, attributes).
-
-    Restricted calls are there, and so is some call.
-    """
-    found = [Outline(reply=kind) for kind in KINDS if kind]
-    for numbers in product(*(range(most + 1) for most in MOST.values())):
-        outline = Outline("", *numbers)
-        calls = outline.segment + outline.count
-        if any(numbers[:5]) and max(outline.within, outline.outside) <= calls:
-            found.append(outline)
-    return tuple(found), torch.tensor([outline.classes() for outline in found])
+        A beam search: None where nothing that it finds is allowed.
+        """
+        end, best = 1 + SYMBOLS.index(END), None
+        unfinished: list[tuple[tuple[str, ...], float, Tensor]] = [((), 0.0, self.read.state)]
+        for _ in range(_MOST_SYMBOLS):
+            longer = []
+            for symbols, log, state in unfinished:
+                last = torch.tensor([[1 + SYMBOLS.index(symbols[-1]) if symbols else 0]])
+                logs, after = self.net(last, replace(self.read, state=state))
+                for own, which in zip(*map(Tensor.tolist, logs[0, 0].topk(_BEAM)), strict=True):
+                    if which not in (0, end):
+                        longer.append(((*symbols, SYMBOLS[which - 1]), log + own, after))
+                    elif symbols and (best is None or log + own > best[1]):
+                        outline = Outline(symbols)
+                        best = (outline, log + own) if admits(outline) else best
+            unfinished = sorted(longer, key=lambda one: -one[1])[:_BEAM]
+            if best and (not unfinished or best[1] >= unfinished[0][1]):
+                break
+        return best

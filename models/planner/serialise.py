@@ -1,8 +1,9 @@
 """The one text form of threads and plans, used alike in training, decoding and serving.
 
 A thread is, for each turn, `> instruction`, its calls a line each, and `= result`; it ends with the
-instruction to plan for. Instructions in other languages have their nouns in English, and those in
-English no short forms (`gloss`). A plan is one line a call, numbered on through the thread:
+instruction to plan for. Slips of the pen in an instruction are mended; one in another language has
+its nouns in English, and one in English no short forms (`gloss`). A plan is one line a call,
+numbered on through the thread:
 
     $1 tissue liver            classify_tissue(expected="liver"); "tissue ?" is null
     $2 segment portal tract    segment(target="portal tract")
@@ -19,27 +20,40 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import models.ontology
 from models.planner.gloss import gloss
 from models.planner.replies import REPLIES, reason_of, reply_text
 
 Call = dict[str, Any]
 """One tool call as the contract writes it: `{"tool": str, "args": {...}}`."""
 
-TEMPLATE = "histopilot-plan-3"
+TEMPLATE = "histopilot-plan-4"
 """Names this form; it changes whenever the same thread would be written differently."""
-_LEXICON = "generate/lexicon"
+_ONTOLOGY = Path(models.ontology.__file__).parent
+_WRITTEN = frozenset({".py", ".toml", ".csv"})
 
 
 @lru_cache(maxsize=1)
 def template() -> str:
-    """This form's name with the SHA-256 of the code and words that write it, for runs' records."""
+    """This form's name with the SHA-256 of the code and words that write it, for runs' records.
+
+    The words are those of lexicon, frames and ontology. Misspellings are told by the dictionaries
+    of a package and measured by another: their versions are part of it.
+    """
     folder = Path(__file__).parent
-    code = [folder / name for name in ("serialise.py", "gloss.py", "shorthand.py")]
-    sources = (path.read_bytes() for path in (*code, *sorted((folder / _LEXICON).iterdir())))
-    return f"{TEMPLATE} sha256:{hashlib.sha256(b''.join(sources)).hexdigest()}"
+    names = ("serialise.py", "gloss.py", "shorthand.py", "spelling.py", "words.py")
+    code = [folder / name for name in names]
+    words = [folder / "generate" / "lexicon", folder / "generate" / "frames", _ONTOLOGY]
+    data = (path for part in words for path in sorted(part.rglob("*.*")) if path.suffix in _WRITTEN)
+    digest = hashlib.sha256()
+    for path in (*code, *data):
+        digest.update(path.read_bytes())
+    digest.update("".join(map(version, ("pyspellchecker", "rapidfuzz"))).encode())
+    return f"{TEMPLATE} sha256:{digest.hexdigest()}"
 
 
 _WORD = r"[0-9A-Za-zÀ-ɏΑ-ΡΣ-Ωα-ω'’()/&%+.,-]{1,32}"

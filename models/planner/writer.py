@@ -16,6 +16,7 @@ from llguidance import LLMatcher, LLTokenizer
 from transformers import DynamicCache, LlamaForCausalLM
 
 from models.planner.grammar import PlanState, write_plan
+from models.planner.outline import Outline
 from models.planner.tokens import PlanTokenizer
 
 MAX_FREE_TOKENS = 128
@@ -84,7 +85,11 @@ class Writer:
         return copy.deepcopy(self._first)
 
     def write_lines(
-        self, ids: list[int], state: PlanState, read: DynamicCache | None = None
+        self,
+        ids: list[int],
+        state: PlanState,
+        read: DynamicCache | None = None,
+        outline: Outline | None = None,
     ) -> tuple[str, DynamicCache]:
         """Lines of valid plan, one grammar a line, until the model ends at a line's end.
 
@@ -92,6 +97,7 @@ class Writer:
             ids: the prompt.
             state: where the plan begins.
             read: a cache that holds the prompt but for its last token, which saves reading it.
+            outline: what the plan is to have, as in `write_plan`.
 
         Returns:
             The lines, and the cache of what the model has read: all but the last few tokens.
@@ -111,7 +117,7 @@ class Writer:
             line, pending = self.write_line(pending, cache, matcher)
             return line
 
-        return write_plan(state, write_line), cache
+        return write_plan(state, write_line, outline), cache
 
     def write_line(
         self, pending: list[int], cache: DynamicCache, matcher: LLMatcher

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-import torch
 
 from agent.planners.second import LEAST, ORGAN, OUTLINE, RULES, WEIGHT, margins, rivals
-from models.planner.outline import KINDS, MOST, Outline
-from models.planner.outliner import Likelihoods
+from models.planner.outline import Outline
 from models.planner.serialise import Call, Turn
 
 SEGMENT: Call = {"tool": "segment", "args": {"target": "gland", "within": None, "outside": None}}
@@ -15,20 +15,26 @@ BOXES: Call = {"tool": "extract_boxes", "args": {"source": "$1"}}
 
 
 class Sure:
-    """Stands for the outline network: sure of one outline by so many nats an attribute."""
+    """Stands for the outline network and its opinion: one outline is likelier by so many nats."""
 
     digest = "sha256:0"
 
     def __init__(self, outline: Outline | None = None, nats: float = 0.0) -> None:
-        sizes = (len(KINDS), *(most + 1 for most in MOST.values()))
-        self.logs = tuple(torch.zeros(size) for size in sizes)
-        for logs, own in zip(self.logs, outline.classes() if outline else [0] * 8, strict=True):
-            logs[own] += nats
+        self.outline, self.nats = outline, nats
 
-    def read(self, thread: str) -> Likelihoods:
+    def read(self, thread: str, start: int) -> Sure:
         """The same whatever the thread."""
         assert thread.startswith("> ")
-        return Likelihoods(self.logs)
+        assert start >= 1
+        return self
+
+    def of(self, outline: Outline) -> float:
+        """Likelier where it is the one."""
+        return 0.0 if outline == self.outline else -self.nats
+
+    def best(self, admits: Callable[[Outline], bool]) -> tuple[Outline, float] | None:
+        """The one, where there is one."""
+        return (self.outline, 0.0) if self.outline and admits(self.outline) else None
 
 
 UNSURE = Sure()
@@ -47,10 +53,10 @@ def test_the_rules_have_a_say_where_they_plan_otherwise() -> None:
 
 
 def test_a_likelier_outline_is_tried_and_weighs_on_the_rules() -> None:
-    wanted = Outline(segment=1)
+    wanted = Outline(("segment",))
     found = rivals([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, 2.0))
     by_rules, by_outline = found
-    assert by_rules.margin == pytest.approx(RULES + WEIGHT * 2)  # boxes differ, and nothing else
+    assert by_rules.margin == pytest.approx(RULES + WEIGHT * 2)
     assert (by_outline.plan, by_outline.source) == (wanted, "outline")
     assert by_outline.margin == pytest.approx(OUTLINE + WEIGHT * 2)
     assert rivals([], "Outline the glands.", [SEGMENT], Sure(wanted, 2.0)) == []

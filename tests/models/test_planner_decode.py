@@ -281,22 +281,25 @@ def test_a_rival_wins_within_its_margin(babblers: list[Decoder]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted", [Outline(reply="clarify"), Outline(tissue=1, count=1, boxes=1), Outline(measure=1)]
+    "symbols",
+    [("clarify",), ("tissue", "count", "out", "-1", "boxes", "1"), ("count *", "measure", "-1")],
 )
 def test_a_rival_can_be_an_outline_within_which_the_model_writes(
-    babblers: list[Decoder], wanted: Outline
+    babblers: list[Decoder], symbols: tuple[str, ...]
 ) -> None:
+    wanted = Outline(symbols)
     history = [Turn("the tumor", [SEGMENT], "present 0.9")]
     for babbler in babblers:
         decoded = babbler.plan(history, "box it", rivals=lambda _: [Rival(wanted, 1e6, "outline")])
-        assert Outline.of(decoded.calls) == wanted
+        assert Outline.of(decoded.calls, 2) == wanted
         assert validate(decoded.calls, ["segment"])
 
 
-def test_an_outline_that_no_plan_has_is_no_rival(babblers: list[Decoder]) -> None:
-    rival = Rival(Outline(boxes=1), 1e6, "outline")  # there is nothing to box
-    decoded = babblers[0].plan([], "box it", rivals=lambda _: [rival])
-    assert decoded.source == ""
+def test_an_outline_with_a_repeated_tissue_check_is_no_rival(babblers: list[Decoder]) -> None:
+    checks = {"tool": "classify_tissue", "args": {"expected": None}}
+    rival = Rival(Outline(("tissue ?", "count")), 1e6, "outline")
+    history = [Turn("which organ?", [checks], "liver")]
+    assert babblers[0].plan(history, "box it", rivals=lambda _: [rival]).source == ""
 
 
 def test_a_plan_is_as_likely_as_the_sum_of_its_tokens(babblers: list[Decoder]) -> None:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.ontology import find
-from models.planner import gloss as module
+from models.planner import words as module
 from models.planner.generate import examples
-from models.planner.gloss import gloss, language_of
+from models.planner.gloss import gloss
 from models.planner.organs import borne_out, organs_in
 from models.planner.serialise import Turn, thread_text
 
@@ -61,13 +61,13 @@ def test_any_text_can_be_read(said: str) -> None:
 
 def test_the_language_is_told_apart() -> None:
     made = [e for e in examples(5, 400) if len(e.instruction.split()) > 3]
-    wrong = [e for e in made if language_of(e.instruction) != e.tags[1]]
+    wrong = [e for e in made if module.language_of(e.instruction) != e.tags[1]]
     assert len(wrong) <= 0.03 * len(made)
 
 
 def test_neighbours_are_told_apart() -> None:
-    assert language_of("Quantos macrófagos há fora dos vasos?") == "pt"
-    assert language_of("quina part del tumor és necròtica?") == "ca"
+    assert module.language_of("Quantos macrófagos há fora dos vasos?") == "pt"
+    assert module.language_of("quina part del tumor és necròtica?") == "ca"
 
 
 def test_translations_agree_in_number() -> None:

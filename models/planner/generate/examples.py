@@ -18,6 +18,7 @@ from models.planner.generate.followups import FollowUps
 from models.planner.generate.grammar import language
 from models.planner.generate.intents import Intent, Known, Scope, Thing
 from models.planner.generate.lexicons import lexicon
+from models.planner.generate.misheard import cleared, misheard
 from models.planner.generate.plans import Planned, plan
 from models.planner.generate.requests import Sampler
 from models.planner.generate.results import World
@@ -138,6 +139,9 @@ class _Maker:
             weights = thread_mix["turns"]
             earlier = self.rng.choices(range(1, len(weights) + 1), weights)[0]
         for _ in range(earlier):
+            if self.rng.random() < thread_mix["unclear"]:
+                misheard(self.thread, self._sampler(), self.speaker)
+                continue
             draft, planned = self._turn(thread_mix["earlier_follow"])
             text, _, _ = self.speaker.say(draft)
             self.thread.add(self.rng, text, draft.intent, planned)
@@ -152,10 +156,16 @@ class _Maker:
                 return draft, planned
         raise RuntimeError("no sensible turn for this thread")  # the mix has nothing that fits
 
-    def _draft(self, follow: float) -> Draft:
+    def _sampler(self) -> Sampler:
         sampler = Sampler(self.rng, self.words, regions=self.thread.regions)
         if self.rng.random() < 0.85:
             sampler.organ = self.thread.organ()
+        return sampler
+
+    def _draft(self, follow: float) -> Draft:
+        sampler = self._sampler()
+        if self.rng.random() < _CLEARED and (draft := cleared(self.thread)):
+            return draft
         kind = pick(self.rng, "kind")
         if kind == "clarify" and self.rng.random() < _LOST:
             return sampler.reply(kind, "clarify.lost")
@@ -186,7 +196,7 @@ def _sensible(intent: Intent, planned: Planned, thread: Thread) -> bool:
         return False
     if any(_target(place) in _EVERYWHERE for place in _places(intent)):
         return False
-    whole = intent.name == "follow.same.whole"
+    whole = intent.name in _EVERYWHERE_AGAIN
     if not whole and any(isinstance(t, Mention) and thread.ambiguous(t) for t in named):
         return False
     again = [t for w in intent.wants if w.percent for t in w.targets if isinstance(t, Mention)]
@@ -219,10 +229,14 @@ def _target(thing: Thing) -> str | None:
 
 _EVERYWHERE = ("tissue",)
 """What is no place of its own: a share of it is a share of the tissue."""
+_EVERYWHERE_AGAIN = ("follow.same.whole", "follow.refer.whole")
+"""Intents that lift an earlier restriction."""
 _MAX_CALLS = 10
 _ASKED_AGAIN = (
     *("count.cell", "size.region", "tissue.ask", "tissue.is"),
     *("share.cell", "compare.cell", "follow.same.share"),
 )
+_CLEARED = 0.8
+"""How often what could not be made out is cleared up by the next turn."""
 _LOST = 0.2
 """How often who wants something that can't be told has forgotten its name."""

@@ -36,11 +36,13 @@ class Extras(dict[str, Any]):
                 return rng.choice(_NAMES)
             case "slip":
                 return rng.choice(_SLIPS)
-            case "o":
+            case "o" | "other":
                 return (self._words.organ(rng).noun,)
             case "a":
                 return (self._words.organ(rng).adjective,)
             case "x" | "y":
                 kind: Kind = "cell" if rng.random() < 0.5 else "region"
-                return (self._words.mention(rng, kind, countable=True, plain=True).noun,)
+                noun = self._words.mention(rng, kind, countable=True, plain=True).noun
+                self[name] = (noun,)  # the same when it is said again
+                return self[name]
         raise KeyError(name)

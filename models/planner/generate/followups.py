@@ -9,6 +9,7 @@ from random import Random
 from models.planner.generate.drafts import Draft, Part, mix, nouns
 from models.planner.generate.intents import Intent, Known, Reply, Scope, Want
 from models.planner.generate.recollections import Recollections
+from models.planner.generate.references import References
 from models.planner.generate.requests import Sampler
 from models.planner.generate.threads import Thread
 from models.planner.generate.variations import Variations
@@ -30,6 +31,9 @@ class FollowUps:
 
     def draw(self) -> Draft | None:
         """A random follow-up that the thread allows, or None where it allows none."""
+        farther = self.rng.random() < mix()["thread"]["refer"]
+        if farther and (draft := References(self.thread, self.sampler).draw()):
+            return draft
         weights = mix()["follow"]
         names = list(weights)
         for name in self.rng.choices(names, list(weights.values()), k=12):

@@ -1,9 +1,10 @@
 """Languages as data: noun phrases in the forms that a sentence needs, and templates with slots.
 
-A language is one TOML file in `frames/`. Its `articles` table says, for the article that a lexicon
-entry is written with, what stands before the noun in each form ("los" → "de los "); a form that
-ends in neither a space nor an apostrophe is a word of its own ("them" → "los"). `agreement` has
-words that follow number alone: [singular, plural].
+A language is one TOML file in `frames/`, with further frames in those of its name in
+`frames/compound/` (several requests at once) and `frames/thread/` (earlier turns). Its `articles`
+table says, for the article that a lexicon entry is written with, what stands before the noun in
+each form ("los" → "de los "); a form that ends in neither a space nor an apostrophe is a word of
+its own ("them" → "los"). `agreement` has words that follow number alone: [singular, plural].
 
 In a template, `{x}` is the noun phrase of slot x, `{x.in}` one of its forms, `[a|b|]` a choice.
 """
@@ -264,6 +265,19 @@ def _flatten(tree: Mapping[str, Any], path: str = "") -> dict[str, tuple[Templat
     return flat
 
 
+def _add(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add tables and frames to those that `tree` has."""
+    for name, value in more.items():
+        if isinstance(value, dict):
+            _add(tree.setdefault(name, {}), value)
+        else:
+            tree[name] = [*tree.get(name, ()), *value]
+
+
+_PARTS = ("compound", "thread")
+"""Folders with more frames of each language: of several requests at once, of earlier turns."""
+
+
 @lru_cache(maxsize=len(LANGUAGES))
 def language(code: str) -> Language:
     """Load one of `LANGUAGES`.
@@ -271,8 +285,10 @@ def language(code: str) -> Language:
     Raises:
         ValueError: its file is not TOML, or a template in it can't be read.
     """
-    file = resources.files(__package__) / "frames" / f"{code}.toml"
-    data = tomllib.loads(file.read_text("utf-8"))
+    frames = resources.files(__package__) / "frames"
+    data = tomllib.loads((frames / f"{code}.toml").read_text("utf-8"))
+    for part in _PARTS:
+        _add(data, tomllib.loads((frames / part / f"{code}.toml").read_text("utf-8")))
     grammar = data.pop("grammar")
     return Language(
         code=code,

@@ -11,7 +11,10 @@ from models.planner.generate.results import count_in
 from models.planner.generate.threads import Thread
 
 _SHARE = "% of the tissue"
-_ARITHMETIC = ("result.sum", "recalled.sum", "recalled.areas", "recalled.part")
+_ARITHMETIC = (
+    *("summed.larger", "summed.more", "summed.per", "summed.total", "result.sum"),
+    *("recalled.sum", "recalled.areas", "recalled.part"),
+)
 """What takes two figures: asked more often than one figure again."""
 _Asked = tuple[str, dict[str, Thing]]
 
@@ -35,6 +38,10 @@ class Recollections:
         asked = [*self._each(known), *(asked for pair in pairs for asked in self._both(*pair))]
         return self._draft(asked)
 
+    def summed(self) -> Draft | None:
+        """A question on several figures at once: "which of the two is larger?"."""
+        return self._draft([o for o in self._latest() if o[0].startswith("summed")])
+
     def _draft(self, options: list[_Asked]) -> Draft | None:
         if not options:
             return None
@@ -52,14 +59,34 @@ class Recollections:
         if tool == "classify_tissue" and "not known" not in result:
             yield "result.tissue", {}
             return
-        if tool == "extract_boxes" and self._line(-1)[:1].isdigit():
+        boxed = [call["tool"] for call in calls].count("extract_boxes") == 1
+        if boxed and calls[-1]["tool"] == "extract_boxes" and self._line(-1)[:1].isdigit():
             yield "result.boxes", {}
             return
         if self.one:
             yield from self._of_one(self.one)
         counted = [k for k in self.focus if count_in(self._line(k.number)) is not None]
-        if len(counted) == len(self.focus) == 2 and _differ(*counted):
-            yield "result.sum", {"x": counted[0], "y": counted[1]}
+        if len(counted) == len(self.focus) == 2:
+            if _differ(*counted):
+                yield "result.sum", {"x": counted[0], "y": counted[1]}
+            else:
+                yield "summed.more", {"x": counted[0]}
+        if len(counted) == len(self.focus) > 2:
+            yield "summed.total", {}
+        yield from self._of_regions()
+
+    def _of_regions(self) -> Iterator[_Asked]:
+        """Two regions that were measured, compared; cells in a region by its number."""
+        regions = [k for k in self.focus if k.mention.kind == "region"]
+        if len(regions) == len(self.focus) == 2 and all(self._measured(k) for k in regions):
+            yield "summed.larger", {}
+        for known in self.thread.known():
+            within = self.thread.scope_of(known.number).within
+            if known.mention.kind != "cell" or not isinstance(within, Known):
+                continue
+            figures = self._number(known), self._number(within)
+            if None not in figures and within.mention.countable and known.mention.countable:
+                yield "summed.per", {"x": known, "r": within}
 
     def _of_one(self, known: Known) -> Iterator[_Asked]:
         line, slots = self._line(known.number), {"x": known}

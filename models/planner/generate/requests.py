@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from models.planner.generate.compounds import compound
 from models.planner.generate.drafts import Draft, Part, nouns, pick
 from models.planner.generate.entities import Kind, Lexicon, Mention
 from models.planner.generate.intents import Intent, Known, Reply, Scope, Thing, Want
@@ -253,12 +254,7 @@ class Sampler:
         intent = replace(follow.intent, name=f"{name}+{follow.intent.name}", organ=organ)
         return Draft(intent, (part, *follow.parts), organ_said=True)
 
-    def _compound(self, name: str) -> Draft:
-        count = 3 if self.rng.random() < 0.2 else 2
-        drafts = [self.request(self.rng.choice(_JOINED)) for _ in range(count)]
-        wants = tuple(want for draft in drafts for want in draft.intent.wants)
-        parts = tuple(part for draft in drafts for part in draft.parts)
-        return Draft(Intent(name, wants), parts)
+    _compound = compound
 
     def reply(self, kind: str, section: str = "") -> Draft:
         """A request that no tool serves, said by `section` where it is not the reason's own.
@@ -281,15 +277,4 @@ _NUMBERS = ("one", "two", "three", "four", "five")
 _NOTED = (
     *("count.cell", "show.region", "show.cell", "box.cell", "box.region"),
     *("size.region", "percent.region", "density.cell", "size.cell"),
-)
-_JOINED = (
-    "count.cell",
-    "count.region",
-    "show.region",
-    "show.cell",
-    "size.region",
-    "percent.region",
-    "box.region",
-    "size.cell",
-    "box.cell",
 )

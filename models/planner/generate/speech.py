@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from models.planner.generate.compounds import SECTION
 from models.planner.generate.drafts import Draft, Part, mix, nouns, pick
 from models.planner.generate.entities import Kind, Lexicon, Organ
 from models.planner.generate.extras import Extras
@@ -72,7 +73,8 @@ class Speaker:
 
     def _clauses(self, draft: Draft, register: str) -> tuple[str, str, str]:
         organ = None if draft.organ_said else draft.intent.organ
-        fronted = organ is not None and (len(draft.parts) > 1 or self.rng.random() < 0.5)
+        several = len(draft.parts) > 1 or draft.parts[0].section.startswith(SECTION)
+        fronted = organ is not None and (several or self.rng.random() < 0.5)
         placed = None if fronted else organ
         styles = _STYLES[register]
         style = "do" if len(draft.parts) > 1 or draft.parts[0].tail else self.rng.choice(styles)
@@ -117,6 +119,11 @@ class Speaker:
         return text, frame
 
     def _fronted(self, text: str, organ: Organ) -> str:
+        """The organ before a clause, sometimes after others that are beside the point."""
+        if self._chance("history"):
+            slots = _organ_slots(organ) | {"do": text}
+            now = _capital(self._frame("mixed.front.specimen", slots)[0])
+            return f"{self._told('mixed.front.history', self.rng.randint(1, 3))} {now}"
         specimens = specimens_of(self.language.code).get(organ.expected, ())
         if specimens and self.rng.random() < _SPECIMEN:
             return f"{self.rng.choice(specimens)}{self.rng.choice(_MARKS)}{text}"
@@ -204,14 +211,16 @@ class Speaker:
 
     def _surrounded(self, text: str, draft: Draft, tags: list[str]) -> str:
         """The text with what else people write around a request."""
+        beside = draft.intent.wants and draft.intent.presumed() is None
+        if beside and not draft.intent.asks_tissue and self._chance("not_organ"):
+            text = self._frame("mixed.front.not_organ", {"do": _capital(text)})[0]
         if draft.intent.wants and self._chance("mixed") and not text.endswith("?"):
             tags.append("mixed")
             text = text.rstrip(".") + self._frame("filler.also_no", {})[0]
         if self._chance("background"):
             tags.append("background")
             count = self.rng.choice((1, 1, 1, 2, 2, 3, 4))
-            drawn = (self._frame("filler.background", {}) for _ in range(count))
-            said = " ".join({frame: words for words, frame in drawn}.values())
+            said = self._told("filler.background", count)
             if self.rng.random() < 0.75:
                 text = f"{said} {_capital(text)}"
             else:
@@ -223,6 +232,11 @@ class Speaker:
             else:
                 text = _closed(text) + self._frame("filler.injection_tail", {})[0]
         return text
+
+    def _told(self, section: str, count: int) -> str:
+        """Several sentences of a section, none twice."""
+        drawn = (self._frame(section, {}) for _ in range(count))
+        return " ".join({frame: words for words, frame in drawn}.values())
 
     def _typed(self, text: str, register: str, draft: Draft, tags: list[str]) -> str:
         """Punctuation, capitals, fillers, spelling."""

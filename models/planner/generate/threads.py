@@ -16,6 +16,8 @@ from models.planner.serialise import Call, Turn
 
 _SEVERAL = ("conditional", "chain", "share.region", "follow.same.part")
 """Intents about a region and what is in it: what "it" means afterwards can't be told."""
+_UNORDERED = ("share", "compare", "idiom", "follow.same.share", "follow.same.part")
+"""Intents whose words may name the second call first: "what share of the tumor is necrosis?"."""
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Thread:
         last: the latest intent that ran tools, or None.
         focus: what "them" means: the producers that the last tool turn was about, as named.
         lines: each call's own result line, by number.
+        unordered: numbers of calls that may not be in the order in which they were named.
+        unclear: the request behind a question back that has not been cleared up, or None.
     """
 
     world: World
@@ -39,6 +43,8 @@ class Thread:
     last: Intent | None = None
     focus: tuple[Known, ...] = ()
     lines: dict[int, str] = field(default_factory=dict)
+    unordered: set[int] = field(default_factory=set)
+    unclear: Intent | None = None
 
     @property
     def regions(self) -> list[Known]:
@@ -75,6 +81,7 @@ class Thread:
         first = len(self.ledger.calls) + 1
         self.ledger = planned.ledger
         calls = planned.calls
+        self.unclear = None
         if calls[0]["tool"] == "reply":
             self.turns.append(_retold(rng, Turn(instruction, calls, self._reply_line(calls[0]))))
             return
@@ -90,11 +97,30 @@ class Thread:
         else:
             result = _JOINTS[0].join(self.lines[n] for n in numbers)
         self.turns.append(Turn(instruction, calls, result))
+        if intent.name.startswith(_UNORDERED) or self._nested(numbers):
+            self.unordered.update(numbers)
         if intent.wants:
             self.last = intent
             several = intent.name.startswith(_SEVERAL)
             focus = () if several else planned.focus
             self.focus = tuple(Known(n, self.ledger.about[n]) for n in focus)
+
+    def _nested(self, numbers: range) -> bool:
+        """Whether these calls outline a region in or without another of them."""
+        names = {f"${n}" for n in numbers}
+        calls = [self.ledger.calls[n - 1] for n in numbers]
+        regions = [call["args"] for call in calls if call["tool"] == "segment"]
+        return any(names & {args["within"], args["outside"]} for args in regions)
+
+    def companions(self, number: int) -> int:
+        """How many calls of the same tool the turn of call `number` made, with that one."""
+        first = 1
+        for turn in self.turns:
+            if number < first + len(turn.calls):
+                tool = self.ledger.calls[number - 1]["tool"]
+                return [call["tool"] for call in turn.calls].count(tool)
+            first += len(turn.calls)
+        return 0
 
     def _told(self, rng: Random, number: int, teller: Language) -> str:
         """The line of a call in another system's words; a measurement may state the share too."""

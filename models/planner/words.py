@@ -1,0 +1,175 @@
+"""The words that are known of each language: the ontology's of English, the lexicon's of six more.
+
+The generator's lexicon and frames are the one source of them, for training and for use.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from models.ontology import american, concepts, fold
+from models.planner.shorthand import short_words, specimens
+
+LANGUAGES = ("es", "fr", "de", "it", "ca", "pt")
+"""What is read besides English."""
+
+_DATA = resources.files("models.planner") / "generate"  # not imported: it imports this
+WORD = re.compile(r"[^\W\d_]+(?:·[^\W\d_]+)*")
+_ENDINGS = {"de": re.compile(r"(?:en|ern|er|es|n|e|s)$")}
+_ROMANCE = re.compile(r"(?:es|os|as|is|us|i|e|o|a|s)$")
+_PLURALS = {
+    "es": ((r"ces$", "z"),),
+    "fr": (
+        *((r"eaux$", "eau"), (r"aux$", "al"), (r"euses?$", "eux")),
+        *((r"ives?$", "if"), (r"ignes?$", "in")),
+    ),
+    "it": ((r"(?<=[cg])h(?=[ei]$)", ""),),
+    "ca": ((r"ions$", "io"),),
+    "pt": ((r"ns$", "m"), (r"[oa]es$", "ao"), (r"(?<=[aeou])is$", "l")),
+}
+"""Plurals and feminines that differ from the singular by more than an ending."""
+_MANY = ((r"(?<!s)$", "s"), (r"us$", "i"), (r"(um|on)$", "a"), (r"is$", "es"), (r"y$", "ies"))
+"""English and Latin plurals."""
+SHORT = 4
+"""Words of fewer letters are kept whole, and are nouns only after an article."""
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """What is known of one language.
+
+    Attributes:
+        nouns: stems of a noun phrase to its English name.
+        short: nouns of fewer than `SHORT` letters, with their accents: "uña", which is no "una".
+        modifiers: stem of an adjective that describes a noun to its English.
+        adjectives: stem of an organ's adjective to the organ; for German what compounds begin with.
+        words: stems of all words that people use with them, by which the language is told.
+        exact: the same words in full; they tell neighbours apart ("quantos", "quants").
+    """
+
+    nouns: Mapping[Sequence[str], str]
+    short: frozenset[str]
+    modifiers: Mapping[str, str]
+    adjectives: Mapping[str, str]
+    words: frozenset[str]
+    exact: frozenset[str]
+
+
+def folded(word: str) -> str:
+    """A word as words are compared: lower case, no accents, ligatures apart."""
+    return fold(word.replace("·", "").replace("œ", "oe").replace("æ", "ae")).replace(" ", "")
+
+
+def language_of(text: str) -> str:
+    """The language that has most of the words of `text`; English where none has more."""
+    words = [match[0] for match in WORD.finditer(text)]
+    keys = list(map(folded, words))
+    english = sum(not english_words().isdisjoint((key, american(key))) for key in keys)
+    if english == len(words):
+        return "en"
+    known: dict[str, int] = {}
+    exact: dict[str, int] = {}
+    for code in LANGUAGES:
+        lexicon = lexicon_of(code)
+        known[code] = sum(stem_of(word, code) in lexicon.words for word in words)
+        exact[code] = sum(key in lexicon.exact for key in keys)
+    best = max(LANGUAGES, key=lambda code: known[code] + exact[code])
+    return best if known[best] > english else "en"
+
+
+@lru_cache(maxsize=65536)
+def stem_of(word: str, code: str) -> str:
+    """A word without the endings of number and gender, roughly."""
+    key = folded(word)
+    if code == "de":
+        key = re.sub(r"([aou])e", r"\1", key)  # umlauts may be spelt so
+    if len(key) <= SHORT:
+        return key
+    for plural, single in _PLURALS.get(code, ()):
+        key = re.sub(plural, single, key)
+    stem = _ENDINGS.get(code, _ROMANCE).sub("", key)
+    return stem if len(stem) >= SHORT or code == "de" else key.removesuffix("s")
+
+
+def stems_of(phrase: str, code: str) -> tuple[str, ...]:
+    """The stems of the words of `phrase`, in their order."""
+    return tuple(stem_of(match[0], code) for match in WORD.finditer(phrase))
+
+
+def _rows(name: str) -> Iterable[dict[str, str]]:
+    return csv.DictReader((_DATA / "lexicon" / name).read_text("utf-8").splitlines())
+
+
+def _bare(phrase: str) -> str:
+    """A noun phrase of the lexicon without its article."""
+    return re.split(r"(?<=^[lL])['’]|\s", phrase, maxsplit=1)[1]
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def lexicon_of(code: str) -> Lexicon:
+    """What is known of one of `LANGUAGES`."""
+    said = dict(reversed(list(_said(code))))  # what comes first counts
+    adjectives = {row[code]: row["concept"] for row in _rows("adjectives.csv")}
+    if code == "de":  # "Gastrektomiepräparat"
+        adjectives |= {s.others[code]: s.organ for s in specimens() if code in s.others}
+    key = folded if code == "de" else lambda adjective: stem_of(adjective, code)
+    ordered = sorted(adjectives, key=len, reverse=True)
+    modifiers = {row[code]: row["modifier"] for row in _rows("modifiers.csv") if row[code]}
+    spoken = [
+        match[0]
+        for phrase in (*_frames(code), *said, *adjectives, *modifiers)
+        for match in WORD.finditer(phrase)
+    ]
+    return Lexicon(
+        nouns={stems_of(phrase, code): english for phrase, english in said.items()},
+        short=frozenset(phrase.lower() for phrase in said if len(phrase) < SHORT),
+        modifiers={stem_of(word, code): english for word, english in modifiers.items()},
+        adjectives={key(adjective): adjectives[adjective] for adjective in ordered},
+        words=frozenset(stem_of(word, code) for word in spoken),
+        exact=frozenset(map(folded, spoken)),
+    )
+
+
+def _said(code: str) -> Iterator[tuple[str, str]]:
+    """The noun phrases of a language with their English names, the likelier ones first."""
+    for name in ("translations.csv", "translations_more.csv", "organs.csv", "sites.csv"):
+        for row in _rows(name):
+            yield _bare(row[code]), row.get("concept") or row["site"]
+    for row in _rows("synonyms.csv"):
+        if row["language"] == code:
+            yield row["said"], row["concept"]
+    for specimen in specimens():
+        if code in specimen.others:
+            yield specimen.others[code], specimen.glossed
+
+
+@lru_cache(maxsize=1)
+def english_words() -> frozenset[str]:
+    """English words that the planner has been taught, `folded`, with their plurals."""
+    names = [name for concept in concepts() for name in (concept.name, *concept.synonyms)]
+    words = {folded(word) for text in (*_frames("en"), *names) for word in WORD.findall(text)}
+    many = {re.sub(*ending, word) for word in words for ending in _MANY}
+    return frozenset(words | many | short_words())
+
+
+def _frames(code: str) -> list[str]:
+    """The frames of a language, without their slots: the words that its speakers use."""
+    folder = _DATA / "frames"
+    files = [part / f"{code}.toml" for part in (folder, folder / "compound", folder / "thread")]
+    frames = [tomllib.loads(file.read_text("utf-8")) for file in files]
+    return [re.sub(r"\{[^}]*\}", " ", text) for text in _texts(frames)]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    else:
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
