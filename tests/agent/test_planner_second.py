@@ -53,13 +53,13 @@ def test_the_rules_have_a_say_where_they_plan_otherwise() -> None:
 
 
 def test_a_likelier_outline_is_tried_and_weighs_on_the_rules() -> None:
-    wanted = Outline(("segment",))
-    found = rivals([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, 2.0))
+    wanted, nats = Outline(("segment",)), LEAST + 1
+    found = rivals([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, nats))
     by_rules, by_outline = found
-    assert by_rules.margin == pytest.approx(RULES + WEIGHT * 2)
+    assert by_rules.margin == pytest.approx(RULES + WEIGHT * nats)
     assert (by_outline.plan, by_outline.source) == (wanted, "outline")
-    assert by_outline.margin == pytest.approx(OUTLINE + WEIGHT * 2)
-    assert rivals([], "Outline the glands.", [SEGMENT], Sure(wanted, 2.0)) == []
+    assert by_outline.margin == pytest.approx(OUTLINE + WEIGHT * nats)
+    assert rivals([], "Outline the glands.", [SEGMENT], Sure(wanted, nats)) == []
     little = rivals([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, LEAST))
     assert [rival.source for rival in little] == ["rules"], "so little is not worth a plan"
 
