@@ -39,6 +39,7 @@ _GERMAN_SPECIMEN = re.compile(
 )
 
 
+@lru_cache(maxsize=256)  # a plan asks for a turn's words more than once
 def gloss(text: str) -> str:
     """`text` without slips of the pen and short forms, its nouns in English.
 

@@ -50,7 +50,9 @@ def tokens(thread: str, start: int) -> list[list[int]]:
         word; filled with 0 up to four.
     """
     found = _TOKEN.findall(thread.lower())[-_LONGEST:]
-    words = (f"${int(t[1:]) - start}" if t[0] == "$" and t[1:] else t[:_LETTERS] for t in found)
+    words = (
+        f"${int(t[1:_LETTERS]) - start}" if t[0] == "$" and t[1:] else t[:_LETTERS] for t in found
+    )
     return [_buckets(word) for word in words]
 
 

@@ -33,7 +33,7 @@ _NEAREST = 24
 _BEGIN = re.compile(r"(?:^|[.:;!?\n])[\W\d_]*")
 _MOST_LETTERS = 10_000
 """Longer texts are not mended: the planner's model can't read so much."""
-DICTIONARIES = frozenset({"en", "es", "fr", "de", "it", "pt"})
+_DICTIONARIES = frozenset({"en", "es", "fr", "de", "it", "pt"})
 """Languages that `pyspellchecker` has a dictionary of. In others words are known from here alone,
 or from the English one."""
 
@@ -76,7 +76,7 @@ class Speller:
 
     def _look_up(self, word: str) -> str:
         own = folded(word)
-        bare = self._code not in DICTIONARIES
+        bare = self._code not in _DICTIONARIES
         if len(own) < (_BARE if bare else _LEAST) or self._is_known(word, own):
             return word
         most = 2 if self._code == "en" and len(own) >= _LONG else 1
@@ -92,7 +92,7 @@ class Speller:
             stem = own.removesuffix(end)
             if stem in self._words or american(stem) in self._words:
                 return True
-        codes = {self._code, "en"} & DICTIONARIES
+        codes = {self._code, "en"} & _DICTIONARIES
         return any(word.lower() in _dictionary(code) for code in codes)
 
     def _is_likely(self, own: str, meant: str, slips: int) -> bool:
@@ -105,10 +105,10 @@ class Speller:
         inflected = own[:-1] == meant[:-1]
         if self._code != "en":  # where more than one letter says number and gender
             inflected = not {own[:-1], own}.isdisjoint((meant[:-1], meant))
-        return not inflected and (alike or self._code in DICTIONARIES)
+        return not inflected and (alike or self._code in _DICTIONARIES)
 
 
-@lru_cache(maxsize=len(DICTIONARIES))
+@lru_cache(maxsize=len(_DICTIONARIES))
 def _dictionary(code: str) -> frozenset[str]:
     return frozenset(SpellChecker(language=code).word_frequency.words())
 

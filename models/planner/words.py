@@ -21,6 +21,8 @@ LANGUAGES = ("es", "fr", "de", "it", "ca", "pt")
 """What is read besides English."""
 
 _DATA = resources.files("models.planner") / "generate"  # not imported: it imports this
+_PARTS = ("compound", "thread")
+"""Folders with more frames of each language: of several requests at once, of earlier turns."""
 WORD = re.compile(r"[^\W\d_]+(?:·[^\W\d_]+)*")
 _ENDINGS = {"de": re.compile(r"(?:en|ern|er|es|n|e|s)$")}
 _ROMANCE = re.compile(r"(?:es|os|as|is|us|i|e|o|a|s)$")
@@ -159,12 +161,20 @@ def english_words() -> frozenset[str]:
     return frozenset(words | many | short_words())
 
 
+def frames_of(code: str) -> list[dict[str, Any]]:
+    """The tables of the generator's frames of a language, English too: the main file's come first.
+
+    Raises:
+        ValueError: a file is not TOML.
+    """
+    folder = _DATA / "frames"
+    files = [part / f"{code}.toml" for part in (folder, *(folder / name for name in _PARTS))]
+    return [tomllib.loads(file.read_text("utf-8")) for file in files]
+
+
 def _frames(code: str) -> list[str]:
     """The frames of a language, without their slots: the words that its speakers use."""
-    folder = _DATA / "frames"
-    files = [part / f"{code}.toml" for part in (folder, folder / "compound", folder / "thread")]
-    frames = [tomllib.loads(file.read_text("utf-8")) for file in files]
-    return [re.sub(r"\{[^}]*\}", " ", text) for text in _texts(frames)]
+    return [re.sub(r"\{[^}]*\}", " ", text) for text in _texts(frames_of(code))]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -121,6 +121,7 @@ def test_tokens_are_words_and_their_parts() -> None:
 
 def test_calls_are_told_by_how_far_back_they_are() -> None:
     assert tokens("$3 boxes $2", 4) == tokens("$5 boxes $4", 6) != tokens("$3 boxes $2", 5)
+    assert len(tokens("> $" + "9" * 5000, 1)) == 2, "what a user writes may be no number"
 
 
 def test_the_shipped_network_tells_plain_outlines() -> None:

@@ -12,15 +12,14 @@ In a template, `{x}` is the noun phrase of slot x, `{x.in}` one of its forms, `[
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import resources
 from random import Random
 from typing import Any
 
 from models.ontology import singular as singular_of
+from models.planner.words import frames_of
 
 LANGUAGES = ("en", "es", "fr", "de", "it", "ca", "pt")
 
@@ -274,10 +273,6 @@ def _add(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
             tree[name] = [*tree.get(name, ()), *value]
 
 
-_PARTS = ("compound", "thread")
-"""Folders with more frames of each language: of several requests at once, of earlier turns."""
-
-
 @lru_cache(maxsize=len(LANGUAGES))
 def language(code: str) -> Language:
     """Load one of `LANGUAGES`.
@@ -285,10 +280,9 @@ def language(code: str) -> Language:
     Raises:
         ValueError: its file is not TOML, or a template in it can't be read.
     """
-    frames = resources.files(__package__) / "frames"
-    data = tomllib.loads((frames / f"{code}.toml").read_text("utf-8"))
-    for part in _PARTS:
-        _add(data, tomllib.loads((frames / part / f"{code}.toml").read_text("utf-8")))
+    data, *more = frames_of(code)
+    for part in more:
+        _add(data, part)
     grammar = data.pop("grammar")
     return Language(
         code=code,
