@@ -96,7 +96,7 @@ class LocalPlanner:
         Raises:
             PlannerUnavailable: the base model is not on this machine, or is damaged.
         """
-        from agent.planners.second import rivals
+        from agent.planners.second import by_rules, rivals
         from models.planner.decode import PromptTooLong
 
         history, said = plain_turns(request), request.instruction
@@ -112,6 +112,7 @@ class LocalPlanner:
                     if self._advised
                     else None
                 ),
+                hint=by_rules(history, said) if self._advised else (),
             )
         except PromptTooLong as too_long:
             return _ask_back(f"I can't read that: {too_long}. Please say it more briefly.")

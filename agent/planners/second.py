@@ -49,16 +49,16 @@ def rivals(
     opinion = outliner.read(thread_text(history, instruction), state.number)
     own = opinion.of(Outline.of(calls, state.number))
     found = [*_other_organs(history, gloss(instruction), calls)]
-    if (by_rules := _by_rules(history, instruction)) and by_rules != calls:
-        gain = opinion.of(Outline.of(by_rules, state.number)) - own
-        found.append(Rival(by_rules, RULES + WEIGHT * gain, "rules"))
+    if (ruled := by_rules(history, instruction)) and ruled != calls:
+        gain = opinion.of(Outline.of(ruled, state.number)) - own
+        found.append(Rival(ruled, RULES + WEIGHT * gain, "rules"))
     best = opinion.best(partial(admits, state))
     if best and (gain := best[1] - own) > LEAST:
         found.append(Rival(best[0], OUTLINE + WEIGHT * gain, "outline"))
     return found
 
 
-def _by_rules(history: Sequence[Turn], instruction: str) -> list[Call]:
+def by_rules(history: Sequence[Turn], instruction: str) -> list[Call]:
     """The rules planner's plan; empty where it only says that it does not understand."""
     earlier = [
         {"instruction": turn.instruction, "calls": turn.calls, "result": turn.result}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import DynamicCache
 
 from models.planner.base import converted_base
 from models.planner.fetch import GGUF_NAME, GGUF_SHA256, file_sha256
 from models.planner.grammar import PlanState
+from models.planner.llama import Memory
 from models.planner.lora import load_model
 from models.planner.outline import Outline
 from models.planner.serialise import (
@@ -93,7 +94,9 @@ class Decoder:
         base = base or converted_base()
         tokenizer_file = base / "tokenizer.json"
         self.tokenizer = PlanTokenizer(tokenizer_file)
-        self.writer = Writer(load_model(base, adapter), self.tokenizer, tokenizer_file, examples)
+        with one_thread():
+            model = load_model(base, adapter)
+        self.writer = Writer(model, self.tokenizer, tokenizer_file, examples)
         self.info = {
             "base": f"{GGUF_NAME} sha256:{GGUF_SHA256}",
             "adapter": f"sha256:{file_sha256(adapter)}" if adapter else "none",
@@ -108,6 +111,7 @@ class Decoder:
         *,
         constrained: bool = True,
         rivals: Rivals | None = None,
+        hint: Sequence[Call] = (),
     ) -> Decoded:
         """Write the plan for `instruction`, greedily, and weigh it against its rivals.
 
@@ -119,6 +123,7 @@ class Decoder:
             constrained: allow only lines of `line_pattern`. Off, the bare model writes, for
                 evaluation: then the plan may be invalid.
             rivals: other plans that may be meant; only with `constrained`.
+            hint: a plan that the model may write too, or in part: that is then faster.
 
         Raises:
             PromptTooLong: the instruction alone has more than `MAX_PROMPT_TOKENS` tokens.
@@ -131,60 +136,75 @@ class Decoder:
             if not constrained:
                 text = self.writer.write_any(ids)
                 return Decoded(parse_plan(text, first, state.results), text, prompt_text(thread))
-            text, cache = self.writer.write_lines(ids, state)
+            memory = self.writer.primed()
+            likely = self.writer.tokenizer.written("\n".join(plan_lines(hint, first)))
+            text = self.writer.write_lines(ids, state, memory, [*ids, *likely])
             own = Decoded(parse_plan(text, first, state.results), text, prompt_text(thread))
             found = rivals(own.calls) if rivals else ()
             if not found:
                 return own
-            self.writer.unread(ids, cache)
-            plans = [(self._rival(one, own, history, ids, cache), one.margin) for one in found]
-            return self._weighed(own, plans, ids[-1], cache)
-
-    def _rival(
-        self,
-        rival: Rival,
-        own: Decoded,
-        history: Sequence[Turn],
-        ids: list[int],
-        cache: DynamicCache,
-    ) -> Decoded | None:
-        """The plan of `rival`, None where it has none: its outline's tissue check is a repetition.
-
-        `cache` holds the prompt `ids` but for its last token, and is left as it is.
-        """
-        state = PlanState.after(history)
-        first = state.number
-        if not isinstance(rival.plan, Outline):
-            text = "\n".join(plan_lines(rival.plan, first))
-            return Decoded([*rival.plan], text, own.prompt, rival.source)
-        text, _ = self.writer.write_lines(ids, state, cache, rival.plan)
-        if not text:
-            return None
-        return Decoded(parse_plan(text, first, state.results), text, own.prompt, rival.source)
+            memory.length = len(self.writer.static) + len(ids) - 1
+            return self._weighed(own, found, history, ids, memory)
 
     def _weighed(
         self,
         own: Decoded,
-        rivals: Sequence[tuple[Decoded | None, float]],
-        last: int,
-        cache: DynamicCache,
+        rivals: Sequence[Rival],
+        history: Sequence[Turn],
+        ids: list[int],
+        memory: Memory,
     ) -> Decoded:
         """The likeliest of the model's own plan and its rivals, each of them with its margin.
 
+        The plans that are written already are read in one pass; then what an outline makes is
+        written, as long as it can still win.
+
         Args:
             own: the model's plan.
-            rivals: the others, None where there is none.
-            last: the prompt's last token.
-            cache: what the model has read: the prompt but for that token.
+            rivals: the others.
+            history: the thread's earlier turns.
+            ids: the prompt.
+            memory: what the model has read: the prompt but for its last token.
         """
-        best, most = own, self.writer.likelihood(own.text, last, cache)
-        for rival, margin in rivals:
-            if rival is None:
-                continue
-            score = self.writer.likelihood(rival.text, last, cache) + margin
-            if score > most:
-                best, most = rival, score
+        first = PlanState.after(history).number
+        plans, margins = [own], [0.0]
+        for rival in rivals:
+            if not isinstance(rival.plan, Outline):
+                text = "\n".join(plan_lines(rival.plan, first))
+                plans.append(Decoded([*rival.plan], text, own.prompt, rival.source))
+                margins.append(rival.margin)
+        likely = self.writer.likelihoods([plan.text for plan in plans], ids[-1], memory)
+        scores = [sum(both) for both in zip(likely, margins, strict=True)]
+        most, best = max(scores), plans[scores.index(max(scores))]
+        hint = [*ids, *self.tokenizer.written(own.text)]
+        for rival in rivals:
+            if isinstance(rival.plan, Outline):
+                state, least = PlanState.after(history), most - rival.margin
+                text, score = self._within(rival.plan, state, ids[-1], memory, hint, least)
+                if score > least:
+                    calls = parse_plan(text, first, state.results)
+                    best = Decoded(calls, text, own.prompt, rival.source)
+                    most = score + rival.margin
         return best
+
+    def _within(
+        self,
+        outline: Outline,
+        state: PlanState,
+        last: int,
+        memory: Memory,
+        hint: list[int],
+        least: float,
+    ) -> tuple[str, float]:
+        """What the model writes within `outline`, and its log probability.
+
+        That is minus infinity where there is no such plan: it is less likely than `least`, or the
+        outline's tissue check is a repetition. `memory` is left as it is.
+        """
+        read = memory.length
+        text = self.writer.write_lines([last], state, memory, hint, outline, least)
+        memory.length = read
+        return text, self.writer.likelihoods([text], last, memory)[0] if text else -math.inf
 
     def _fit(self, history: Sequence[Turn], instruction: str) -> tuple[str, list[int]]:
         for first in range(len(history) + 1):

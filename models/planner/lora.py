@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from transformers import LlamaForCausalLM
-from transformers.utils import logging as transformers_logging
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.planner.llama import Llama
 
 LORA_SCALE = 48 / 24
 """The adapter's alpha over its rank; see `adapter.md`."""
 
 
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
-def load_model(base: Path, adapter: Path | None) -> LlamaForCausalLM:
+def load_model(base: Path, adapter: Path | None) -> Llama:
     """The base model in bfloat16 on the CPU, with the LoRA `adapter` merged into its weights.
 
     Args:
@@ -36,17 +26,16 @@ def load_model(base: Path, adapter: Path | None) -> LlamaForCausalLM:
     Raises:
         ValueError: the adapter has a weight that the base model has no place for.
     """
-    with _no_progress_bar():
-        model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-    if adapter is not None:
-        _merge(model, adapter)
-    model.eval().requires_grad_(False)
-    return model
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    return Llama(config, merged_weights(base, adapter))
 
 
-def _merge(model: LlamaForCausalLM, adapter: Path) -> None:
-    weights = dict(model.named_parameters())
-    with safe_open(adapter, "pt") as file, torch.no_grad():
+def merged_weights(base: Path, adapter: Path | None) -> dict[str, Tensor]:
+    """The weights of `load_model` by their names in transformers."""
+    weights = load_file(base / "model.safetensors")
+    if adapter is None:
+        return weights
+    with safe_open(adapter, "pt") as file:
         for key in file.keys():  # noqa: SIM118 - a safe_open handle is not a mapping
             stem, is_down, _ = key.partition(".lora_A.weight")
             if not is_down:
@@ -56,4 +45,5 @@ def _merge(model: LlamaForCausalLM, adapter: Path) -> None:
                 raise ValueError(f"{adapter.name} does not fit the base model: {key}")
             down, up = file.get_tensor(key), file.get_tensor(f"{stem}.lora_B.weight")
             change = (up.float() @ down.float()) * LORA_SCALE
-            weights[name].copy_(weights[name].float() + change)
+            weights[name] = (weights[name].float() + change).to(torch.bfloat16)
+    return weights

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from llguidance import LLMatcher, LLTokenizer
-from transformers import DynamicCache, LlamaForCausalLM
 
 from models.planner.grammar import PlanState, write_plan
+from models.planner.llama import Llama, Memory
 from models.planner.outline import Outline
 from models.planner.tokens import PlanTokenizer
 
 MAX_FREE_TOKENS = 128
 """Where an unconstrained plan is cut off. A constrained one is bounded by its grammar."""
+_ALIKE, _GUESSED = 3, 8
+"""The most tokens that a hint is looked up by, and that are read along on trust."""
 _decoding = threading.Lock()
 
 
@@ -42,8 +44,26 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+class Line(NamedTuple):
+    """A line that the model wrote.
+
+    Attributes:
+        text: the line, with a line break at its end where another is to follow.
+        unread: the tokens of it that the model has not read yet.
+        likelihood: the log probability of it is at most this: of the tokens that it was asked for.
+    """
+
+    text: str
+    unread: list[int]
+    likelihood: float
+
+
+class _Hopeless(Exception):  # noqa: N818 - no error
+    """What is being written is less likely than it may be."""
+
+
 class Writer:
-    """The model with its memory. Calls keep no state.
+    """The model with its tokenizer. Calls keep no state.
 
     Attributes:
         static: ids of the examples that stand before every prompt.
@@ -52,15 +72,13 @@ class Writer:
 
     def __init__(
         self,
-        model: LlamaForCausalLM,
+        model: Llama,
         tokenizer: PlanTokenizer,
         tokenizer_file: Path,
         examples: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Prepare `model`; `examples` are as in `Decoder`."""
         self.model, self.tokenizer = model, tokenizer
-        known = inspect.signature(model.forward).parameters
-        self._memory = "cache" if "cache" in known else "past_key_values"  # as older versions say
         self.grammar_tokens = LLTokenizer(
             tokenizer_file.read_text(encoding="utf-8"), eos_token=tokenizer.end
         )
@@ -70,60 +88,78 @@ class Writer:
             for thread, plan in examples
             for token in (*tokenizer.example(thread, plan)[0], *after)
         ]
-        self._first: DynamicCache | None = None
+        self._first: Memory | None = None
 
-    def primed(self) -> DynamicCache:
-        """A cache in which the model has read the examples, and nothing else.
+    def primed(self) -> Memory:
+        """A memory in which the model has read the examples, and nothing else.
 
         Only what never changes is kept: how a prompt is cut into passes shows in the last digits
-        of its scores, so a cache that depended on earlier plans would make plans depend on them.
+        of its scores, so a memory that depended on earlier plans would make plans depend on them.
         """
         if self._first is None:
-            self._first = DynamicCache(config=self.model.config)
+            self._first = self.model.memory()
             if self.static:
-                self.scores(self.static, self._first)
-        return copy.deepcopy(self._first)
+                self.model.read(self.static, self._first)
+        return self._first.copy()
 
     def write_lines(
         self,
         ids: list[int],
         state: PlanState,
-        read: DynamicCache | None = None,
+        memory: Memory,
+        hint: Sequence[int] = (),
         outline: Outline | None = None,
-    ) -> tuple[str, DynamicCache]:
+        least: float = -math.inf,
+    ) -> str:
         """Lines of valid plan, one grammar a line, until the model ends at a line's end.
 
         Args:
-            ids: the prompt.
+            ids: the prompt, or what the model has not read of it.
             state: where the plan begins.
-            read: a cache that holds the prompt but for its last token, which saves reading it.
+            memory: what the model has read before `ids`. Afterwards it holds the plan too, all but
+                the last few tokens.
+            hint: tokens that the plan may have in common with; see `write_line`.
             outline: what the plan is to have, as in `write_plan`.
+            least: the log probability below which the plan is of no use; it is then not finished.
 
         Returns:
-            The lines, and the cache of what the model has read: all but the last few tokens.
+            The lines; empty where there is no plan.
         """
-
-        def begun() -> tuple[DynamicCache, list[int]]:
-            return (self.primed(), ids) if read is None else (copy.deepcopy(read), ids[-1:])
-
-        cache, pending = begun()
+        start, pending, likely = memory.length, ids, 0.0
 
         def write_line(pattern: str, lines: Sequence[str]) -> str:
-            nonlocal cache, pending
+            nonlocal pending, likely
             if not lines:  # the first line, also where it is written anew
-                cache, pending = begun()
+                memory.length, pending, likely = start, ids, 0.0
             grammar = LLMatcher.grammar_from_regex(pattern)
             matcher = LLMatcher(self.grammar_tokens, grammar)
-            line, pending = self.write_line(pending, cache, matcher)
-            return line
+            line = self.write_line(pending, memory, matcher, hint, least - likely)
+            pending, likely = line.unread, likely + line.likelihood
+            return line.text
 
-        return write_plan(state, write_line, outline), cache
+        try:
+            return write_plan(state, write_line, outline)
+        except _Hopeless:
+            return ""
 
     def write_line(
-        self, pending: list[int], cache: DynamicCache, matcher: LLMatcher
-    ) -> tuple[str, list[int]]:
-        """One line, and the tokens of it that the model has not read yet."""
-        written: list[int] = []
+        self,
+        pending: list[int],
+        memory: Memory,
+        matcher: LLMatcher,
+        hint: Sequence[int] = (),
+        least: float = -math.inf,
+    ) -> Line:
+        """One line, as `matcher` allows, after what `memory` holds and the tokens `pending`.
+
+        A pass takes hardly longer for a few tokens than for one, so what follows in `hint` on the
+        last tokens written is read along, and kept as far as the model writes it too (Leviathan et
+        al., ICML 2023): that changes the time, and the line only where two tokens are as likely.
+
+        Raises:
+            _Hopeless: the line's log probability is less than `least`.
+        """
+        written, likely = list[int](), 0.0
         while True:
             # What the grammar leaves no choice about costs no pass through the model.
             forced = matcher.compute_ff_tokens()
@@ -132,48 +168,76 @@ class Writer:
             pending = pending + forced
             if matcher.is_stopped():
                 break
-            scores = self.scores(pending, cache)
-            allowed = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-            scores[np.unpackbits(allowed, bitorder="little")[: scores.size] == 0] = -np.inf
-            token = int(scores.argmax())
-            if token == self.tokenizer.end:
+            guess = _continued(hint, written)
+            guess = guess[: matcher.validate_tokens(guess)]
+            logits = self.model.read([*pending, *guess], memory, 1 + len(guess))
+            taken = self._taken(guess, logits, matcher)
+            memory.length -= 1 + len(guess) - len(taken)
+            each = logits[: len(taken)].log_softmax(-1)
+            likely += float(each[range(len(taken)), taken].sum())
+            if likely < least:
+                raise _Hopeless
+            if taken[-1] == self.tokenizer.end:
+                written += taken[:-1]
                 break
-            matcher.consume_token(token)
-            written.append(token)
-            pending = [token]
+            written += taken
+            pending = taken[-1:]
         if matcher.is_error():
             raise RuntimeError(f"the plan grammar failed: {matcher.get_error()}")
-        return self.tokenizer.decode(written), pending
+        return Line(self.tokenizer.decode(written), pending, likely)
+
+    def _taken(self, guess: Sequence[int], logits: torch.Tensor, matcher: LLMatcher) -> list[int]:
+        """The tokens of `guess` that the model writes too, and the one that it writes after them.
+
+        Args:
+            guess: tokens that the grammar allows.
+            logits: before each of them and after the last.
+            matcher: takes in what is written.
+        """
+        taken: list[int] = []
+        for scores, guessed in zip(logits.numpy(), (*guess, None), strict=True):
+            forced = matcher.compute_ff_tokens()
+            taken.append(forced[0] if forced else _likeliest(scores, matcher))
+            if taken[-1] == self.tokenizer.end:
+                break
+            matcher.consume_token(taken[-1])
+            if taken[-1] != guessed or matcher.is_stopped():
+                break
+        return taken
 
     def write_any(self, pending: list[int]) -> str:
         """Whatever the bare model writes."""
-        cache, written = self.primed(), list[int]()
+        memory, written = self.primed(), list[int]()
         while len(written) < MAX_FREE_TOKENS:
-            token = int(self.scores(pending, cache).argmax())
+            token = int(self.model.read(pending, memory).argmax())
             if token == self.tokenizer.end:
                 break
             written.append(token)
             pending = [token]
         return self.tokenizer.decode(written)
 
-    def scores(self, ids: list[int], cache: DynamicCache) -> npt.NDArray[np.float32]:
-        """Read `ids` after what `cache` holds; the next token's scores, shape (vocabulary,)."""
-        scores: npt.NDArray[np.float32] = self.read(ids, cache, logits_to_keep=1)[-1].numpy()
-        return scores
+    def likelihoods(self, plans: Sequence[str], last: int, memory: Memory) -> list[float]:
+        """The log probability of each of `plans` after the prompt, whose `last` token is unread."""
+        written = [self.tokenizer.written(plan) for plan in plans]
+        logits = self.model.read_each([[last, *tokens[:-1]] for tokens in written], memory)
+        return [
+            float(each.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None]).sum())
+            for each, tokens in zip(logits, written, strict=True)
+        ]
 
-    def read(self, ids: list[int], cache: DynamicCache, **more: int) -> torch.Tensor:
-        """Logits after each of `ids`, or the last ones, read after what `cache` holds."""
-        out = self.model(torch.tensor([ids]), **{self._memory: cache}, **more)
-        logits: torch.Tensor = out.logits[0].float()
-        return logits
 
-    def unread(self, ids: list[int], cache: DynamicCache) -> None:
-        """Cut `cache` back to the prompt `ids` without its last token."""
-        cache.crop(len(self.static) + len(ids) - 1 - cache.get_seq_length())
+def _likeliest(scores: npt.NDArray[np.float32], matcher: LLMatcher) -> int:
+    """The token with the highest score of those that `matcher` allows next."""
+    allowed = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+    chosen = np.unpackbits(allowed, bitorder="little")[: scores.size]
+    return int(np.where(chosen, scores, -np.inf).argmax())
 
-    def likelihood(self, text: str, last: int, cache: DynamicCache) -> float:
-        """The log probability of a plan's text after the prompt, whose `last` token is unread."""
-        written = self.tokenizer.written(text)
-        logits = self.read([last, *written[:-1]], cache)
-        cache.crop(-len(written))
-        return float(logits.log_softmax(-1).gather(1, torch.tensor(written)[:, None]).sum())
+
+def _continued(hint: Sequence[int], written: Sequence[int]) -> list[int]:
+    """What follows in `hint` on the last tokens of `written`, on as many of them as it has."""
+    for length in range(min(_ALIKE, len(written)), 0, -1):
+        tail = list(written[-length:])
+        for start in range(len(hint) - length - 1, -1, -1):
+            if list(hint[start : start + length]) == tail:
+                return list(hint[start + length : start + length + _GUESSED])
+    return []

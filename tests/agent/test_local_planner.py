@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from models.planner.decode import ADAPTER, Decoded, PromptTooLong, Rival, Rivals
 from models.planner.fetch import file_sha256
 from models.planner.fewshot import EXAMPLES
 from models.planner.outliner import WEIGHTS
-from models.planner.serialise import PlanSyntaxError, parse_plan
+from models.planner.serialise import Call, PlanSyntaxError, parse_plan
 from models.planner.serialise import Turn as PlainTurn
 
 MEASURE = {"tool": "measure", "args": {"source": "$1"}}
@@ -32,6 +33,7 @@ class FakeDecoder:
         self.shown: list[tuple[list[PlainTurn], str]] = []
         self.constrained: list[bool] = []
         self.rivals: list[list[Rival] | None] = []
+        self.hints: list[list[Call]] = []
 
     def plan(
         self,
@@ -40,10 +42,12 @@ class FakeDecoder:
         *,
         constrained: bool = True,
         rivals: Rivals | None = None,
+        hint: Sequence[Call] = (),
     ) -> Decoded:
         self.shown.append((history, instruction))
         self.constrained.append(constrained)
         self.rivals.append(list(rivals([MEASURE])) if rivals else None)
+        self.hints.append(list(hint))
         if not constrained:
             raise PlanSyntaxError("not a plan line with number 1: 'banana'")
         if len(instruction) > 100:
@@ -70,6 +74,7 @@ def test_a_request_goes_to_the_model_and_its_plan_comes_back(planner: LocalPlann
     assert decoder.shown == [([PlainTurn("tumor", [SEGMENT], "present")], "how big?")]
     assert decoder.constrained == [True]
     assert decoder.rivals == [[]], "the rules give the same plan"
+    assert decoder.hints == [[MEASURE]]
     digest = f"sha256:{file_sha256(WEIGHTS)}"
     decoding = f"greedy, within the grammar; second opinion: {margins()}"
     assert planner.info() == {**FakeDecoder.info, "outline": digest, "decoding": decoding}
@@ -84,6 +89,7 @@ def test_without_the_grammar_what_is_no_plan_is_a_fault(planner: LocalPlanner) -
     assert alone.info()["decoding"] == "greedy, within the grammar"
     alone.propose(PlannerRequest(instruction="count"))
     assert decoder.rivals == [None]
+    assert decoder.hints == [[]]
     with pytest.raises(InvalidPlan, match="no JSON list of calls"):
         read_plan(bare.propose(PlannerRequest(instruction="count")).raw)
 

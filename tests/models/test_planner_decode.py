@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, DynamicCache, GgufConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GgufConfig, LlamaForCausalLM
 
 from agent.plan import validate
 from models.planner import fetch
@@ -21,7 +23,8 @@ from models.planner.base import converted_base
 from models.planner.decode import Decoder, PromptTooLong, Rival
 from models.planner.fetch import BaseModelMissing
 from models.planner.grammar import MAX_CALLS, PlanState, line_pattern, write_plan
-from models.planner.lora import load_model
+from models.planner.llama import Llama
+from models.planner.lora import load_model, merged_weights
 from models.planner.outline import Outline
 from models.planner.serialise import Call, PlanSyntaxError, Turn, parse_plan
 from tests.models.tiny_planner import LAYERS, WIDTH, tiny_base
@@ -79,13 +82,14 @@ def test_the_conversion_is_transformers_own(tiny: Path) -> None:
 
 def test_the_adapter_is_merged_with_its_scale(tiny: Path, tmp_path: Path) -> None:
     write_tiny_adapter(tmp_path / "a.safetensors", 5)
-    base = load_model(tiny, None).model.layers[1].self_attn.q_proj.weight
-    merged = load_model(tiny, tmp_path / "a.safetensors").model.layers[1].self_attn.q_proj
+    name = "model.layers.1.self_attn.q_proj.weight"
+    base = merged_weights(tiny, None)[name]
+    merged = merged_weights(tiny, tmp_path / "a.safetensors")[name]
     factors = load_file(tmp_path / "a.safetensors")
     stem = "base_model.model.model.layers.1.self_attn.q_proj"
     down, up = (factors[f"{stem}.lora_{part}.weight"].float() for part in "AB")
     expected = (base.float() + 2 * (up @ down)).bfloat16()
-    assert torch.equal(merged.weight, expected)
+    assert torch.equal(merged, expected)
 
 
 def test_an_adapter_of_another_model_is_refused(tiny: Path, tmp_path: Path) -> None:
@@ -96,8 +100,26 @@ def test_an_adapter_of_another_model_is_refused(tiny: Path, tmp_path: Path) -> N
         load_model(tiny, tmp_path / "a.safetensors")
 
 
-def fresh_cache(decoder: Decoder) -> DynamicCache:
-    return DynamicCache(config=decoder.writer.model.config)
+def exact(base: Path, adapter: Path | None) -> Llama:
+    """The model in float32, in which it does not matter how a text is cut into passes."""
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    weights = {name: value.float() for name, value in merged_weights(base, adapter).items()}
+    return Llama(config, weights)
+
+
+def test_the_model_reads_as_transformers_does(tiny: Path) -> None:
+    ours = exact(tiny, None)
+    theirs = LlamaForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    ids = torch.randint(3, 250, (600,), generator=torch.Generator().manual_seed(1)).tolist()
+    memory, cuts = ours.memory(), (0, 9, 10, 14, 15, 600)  # it outgrows its first room
+    with torch.inference_mode():
+        expected = theirs(torch.tensor([ids])).logits[0]
+        passes = [ours.read(ids[a:b], memory, b - a) for a, b in pairwise(cuts)]
+        memory.length = 12
+        other = ours.read_each([ids[5:20], ids[12:15]], memory)[1]
+    torch.testing.assert_close(torch.cat(passes), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(other, expected[12:15], rtol=1e-3, atol=1e-3)
+    assert memory.length == 12
 
 
 turns = st.builds(
@@ -134,9 +156,10 @@ def test_examples_are_read_once_and_stand_before_every_prompt(tiny: Path) -> Non
     assert plans[0] == plans[2], "earlier plans leave no mark"
     prompt = shown.tokenizer.prompt("> box")
     with torch.inference_mode():
-        kept = shown.writer.scores(prompt, shown.writer.primed())
-        whole = shown.writer.scores([*shown.writer.static, *prompt], fresh_cache(shown))
-        bare = shown.writer.scores(prompt, fresh_cache(shown))
+        model = shown.writer.model
+        kept = model.read(prompt, shown.writer.primed())
+        whole = model.read([*shown.writer.static, *prompt], model.memory())
+        bare = model.read(prompt, model.memory())
     np.testing.assert_allclose(kept, whole, atol=0.05)
     assert not np.allclose(kept, bare, atol=0.05)
 
@@ -305,11 +328,52 @@ def test_an_outline_with_a_repeated_tissue_check_is_no_rival(babblers: list[Deco
 def test_a_plan_is_as_likely_as_the_sum_of_its_tokens(babblers: list[Decoder]) -> None:
     decoder = babblers[1]
     ids, text = decoder.tokenizer.prompt("> box it"), "$2 boxes $1"
+    other = "$2 reply answer courtesy"
     with torch.inference_mode():
-        cache = fresh_cache(decoder)
-        decoder.writer.scores(ids[:-1], cache)
-        got = [decoder.writer.likelihood(text, ids[-1], cache) for _ in range(2)]
+        memory = decoder.writer.primed()
+        decoder.writer.model.read(ids[:-1], memory)
+        got = [decoder.writer.likelihoods([text, other], ids[-1], memory)[0] for _ in range(2)]
         written = decoder.tokenizer.written(text)
-        logits = decoder.writer.model(torch.tensor([ids + written])).logits[0, len(ids) - 1 : -1]
-    each = logits.float().log_softmax(-1)[range(len(written)), written]
+        logits = decoder.writer.model.read(ids + written, decoder.writer.primed(), len(written) + 1)
+    each = logits[:-1].log_softmax(-1)[range(len(written)), written]
     np.testing.assert_allclose(got, float(each.sum()), rtol=0.01)
+
+
+@pytest.fixture
+def counted(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Decoder, list[int]]:
+    """A decoder, and how many tokens were read in each of its passes."""
+    write_tiny_adapter(tiny.parent / "counted.safetensors", 7)
+    decoder = Decoder(tiny, None)
+    decoder.writer.model = exact(tiny, tiny.parent / "counted.safetensors")
+    read, passes = decoder.writer.model.read, list[int]()
+
+    def counting(ids: list[int], *more: Any) -> torch.Tensor:
+        passes.append(len(ids))
+        return read(ids, *more)
+
+    monkeypatch.setattr(decoder.writer.model, "read", counting)
+    return decoder, passes
+
+
+def test_a_hint_saves_passes_and_changes_no_plan(counted: tuple[Decoder, list[int]]) -> None:
+    decoder, passes = counted
+    own, spent = decoder.plan([], "box it"), [len(passes)]
+    for hint in (own.calls, [SEGMENT, BOXES], [REPLY]):
+        passes.clear()
+        assert decoder.plan([], "box it", hint=hint) == own
+        spent.append(len(passes))
+    assert spent[1] < spent[0]
+
+
+def test_what_can_no_longer_win_is_not_finished(counted: tuple[Decoder, list[int]]) -> None:
+    decoder, passes = counted
+    outline = Outline(("segment", "segment", "segment"))
+
+    def spent(margin: float) -> int:
+        passes.clear()
+        rivals = [Rival(outline, margin, "outline")]
+        decoded = decoder.plan([], "box it", rivals=lambda _: rivals)
+        assert decoded.source == ("outline" if margin > 0 else "")
+        return len(passes)
+
+    assert spent(-1e6) < spent(1e6)

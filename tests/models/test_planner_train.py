@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from models.planner.decode import load_model
 from models.planner.fetch import file_sha256
+from models.planner.lora import load_model
 from models.planner.serialise import Turn, prompt_text, thread_text
 from models.planner.tokens import PlanTokenizer
 from models.planner.train import run
@@ -76,7 +76,7 @@ def test_packs_are_a_function_of_seed_and_number(tiny: Path) -> None:
 
 def test_an_example_in_a_pack_is_read_as_if_it_were_alone(tiny: Path) -> None:
     encode = PlanTokenizer(tiny / "tokenizer.json").example
-    model = load_model(tiny, None).float()
+    model = LlamaForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     pack = Packs(3, 10, 400, encode)[0]
     positions = pack["position_ids"]
     second = int((positions[0] == 0).nonzero()[1])
@@ -125,7 +125,8 @@ def test_the_decoder_reads_what_the_trainer_wrote(
     ids = torch.arange(3, 40)[None]
     with torch.inference_mode():
         by_peft = trained(input_ids=ids).logits.float()
-        merged = load_model(tiny, adapter)(input_ids=ids).logits.float()
+        model = load_model(tiny, adapter)
+        merged = model.read(ids[0].tolist(), model.memory(), ids.shape[1])[None]
     torch.testing.assert_close(by_peft, merged, rtol=0.1, atol=0.1)
 
 
