@@ -141,7 +141,8 @@ def lexicon_of(code: str) -> Lexicon:
 
 def _said(code: str) -> Iterator[tuple[str, str]]:
     """The noun phrases of a language with their English names, the likelier ones first."""
-    for name in ("translations.csv", "translations_more.csv", "organs.csv", "sites.csv"):
+    files = ("translations.csv", "translations_more.csv", "places.csv", "organs.csv", "sites.csv")
+    for name in files:
         for row in _rows(name):
             yield _bare(row[code]), row.get("concept") or row["site"]
     for row in _rows("synonyms.csv"):

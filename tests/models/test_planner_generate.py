@@ -327,3 +327,11 @@ def test_the_command_prints_cases_and_the_report() -> None:
     report = CliRunner().invoke(app, ["--n", "50", "--report"]).stdout
     assert "self-BLEU-4" in report
     assert "by language" in report
+
+
+def test_a_place_brings_its_own_organ_and_an_adjective_of_place_none() -> None:
+    organs = {mention.target: mention.organ for mention, _ in lexicon("it").entities}
+    assert organs["alveolar space"] == "lung"
+    assert organs["pericapsular fat"] is None
+    cytoplasm = next(m for m, _ in lexicon("it").entities if m.target == "tumor cell cytoplasm")
+    assert cytoplasm.noun.text == "citoplasma delle cellule tumorali"

@@ -17,7 +17,7 @@ BY_SHAPE = {name: SECTION + (shape.say or name) for name, shape in shapes().item
 def outlines() -> dict[str, set[tuple[str, ...]]]:
     """The outlines of first requests without a tissue check, by shape."""
     found: dict[str, set[tuple[str, ...]]] = {}
-    for example in examples(seed=12, n=6000):
+    for example in examples(seed=12, n=10000):
         name = example.tags[0].removeprefix("intent:").removeprefix("chain.")
         if name.startswith(SECTION) and not example.history:
             symbols = Outline.of(example.plan, 1).symbols
@@ -46,6 +46,9 @@ def test_every_shape_can_be_said(code: str) -> None:
         ("drop_second", ("segment",)),
         ("each", ("segment", "segment", "count", "in", "0", "count", "in", "1")),
         ("minus_show", ("segment", "segment", "out", "0")),
+        ("three_last", ("segment", "segment", "segment", "count", "in", "2")),
+        ("out_first", ("segment", "segment", "count", "in", "0", "out", "1")),
+        ("pieces", ("segment", "boxes", "0")),
     ],
 )
 def test_a_shape_asks_for_what_its_data_says(

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from models.planner.generate import examples
 from models.planner.generate.examples import Example
 
-MADE = [example for example in examples(seed=2, n=6000) if example.history]
+MADE = [example for example in examples(seed=2, n=12000) if example.history]
 ORDINALS = ("first", "second", "third", "fourth")
-_PLACE = rf"the ({'|'.join(ORDINALS)}) (?:region|area|mask|outline|structure)"
+_NAMES = "region|area|mask|outline|structure|zone|one you outlined|of the regions"
+_PLACE = rf"the ({'|'.join(ORDINALS)}) (?:{_NAMES})"
 
 
 def named(kind: str) -> Iterator[Example]:

@@ -158,6 +158,12 @@ def test_training_learns_and_writes_weights_that_load(
     opinion = Outliner(tmp_path / "outline.safetensors").read("> count nuclei", 1)
     assert opinion.of(Outline(("count *",))) > opinion.of(Outline(("measure", "3") * 4))
     assert "300 examples" in (tmp_path / "outline.md").read_text(encoding="utf-8")
+    on = {"count": 1, "epochs": 1, "seed": 6, "rate": 1e-6}
+    training.main(tmp_path / "on", **on, start=tmp_path / "outline.safetensors")
+    after = Outliner(tmp_path / "on" / "outline.safetensors").read("> count nuclei", 1)
+    count = Outline(("count *",))
+    assert after.of(count) == pytest.approx(opinion.of(count), abs=0.01)
+    assert "begun from" in (tmp_path / "on" / "outline.md").read_text(encoding="utf-8")
 
 
 def test_a_network_reads_each_thread_of_a_batch_alone() -> None:

@@ -81,14 +81,14 @@ def shaped(sampler: Sampler, name: str) -> Draft:
 
 
 def _drawn(sampler: Sampler, kind: str, taken: Sequence[Mention], beside: bool) -> Mention:
-    """Something for a slot: cell, region, countable (a region), either of the two, or nuclei."""
+    """Something for a slot, of one of the kinds that `shapes.toml` explains."""
     if kind == "nuclei":
         everything = [one for one, _ in sampler.words.entities if one.target is None]
         return sampler.rng.choice(everything)
     if kind == "either":
         kind = sampler.rng.choice(("cell", "countable"))
     of: Kind = "cell" if kind == "cell" else "region"
-    countable = True if kind in ("cell", "countable") else None
+    countable = {"cell": True, "countable": True, "mass": False}.get(kind)
     before = sampler.organ
     for _ in range(_TRIES):
         options = {"countable": countable, "plain": beside or sampler.rng.random() < 0.7}

@@ -11,11 +11,12 @@ from models.planner.generate.grammar import Noun, Template
 
 Kind = Literal["cell", "region"]
 
-_COINED, _MODIFIED, _LOCAL, _PART = 0.06, 0.14, 0.04, 0.02
-"""How often a mention is coined, has something or an organ's adjective added, or is a part."""
+_COINED, _MODIFIED, _LOCAL, _PLACED, _PART = 0.06, 0.14, 0.04, 0.05, 0.04
+"""How often a mention is coined, has something, an organ's adjective or one of place added, or is
+a part."""
 _FEATURED = 0.2
 """How often what is added is a feature: "with prominent nucleoli"."""
-_IN_ORGAN = 4.0
+_IN_ORGAN = 6.0
 """How much more often than others an entity of the organ in question is spoken of."""
 
 
@@ -81,6 +82,8 @@ class Inventions:
         looks, heads: adjectives and heads that are put together at random, heads by kind.
         predicates: how a region is said of another ("necrotic"), and what it means.
         local: what is said with an organ's adjective ("renal vessels").
+        places: adjectives of place, which name no organ.
+        placed: what is said with one of them ("pericapsular fat").
     """
 
     modifiers: Mapping[str, Sequence[str]]
@@ -90,10 +93,16 @@ class Inventions:
     heads: Mapping[str, Sequence[Noun]]
     predicates: Sequence[tuple[str, Mention]]
     local: Sequence[Mention]
+    places: Sequence[str]
+    placed: Sequence[Mention]
 
     def localised(self, rng: Random, organ: Organ) -> Mention:
         """Something that any organ has, as that organ's."""
         return _before(organ.adjective.text, replace(rng.choice(self.local), organ=organ.expected))
+
+    def at_place(self, rng: Random) -> Mention:
+        """Something at a place that sounds like an organ's and is none's."""
+        return _before(rng.choice(self.places), rng.choice(self.placed))
 
     def modified(self, rng: Random, entity: Mention) -> Mention:
         """`entity` with an adjective or a feature, where it takes one."""
@@ -183,6 +192,10 @@ class Lexicon:
             return inventions.coin(rng, kind)
         if inventions and organ is None and kind == "region" and rng.random() < _LOCAL:
             return inventions.localised(rng, self.organ(rng))
+        if inventions and kind == "region" and rng.random() < _PLACED:
+            placed = inventions.at_place(rng)
+            if placed.countable or not countable:
+                return placed
         if inventions and organ is None and kind == "region" and rng.random() < _PART:
             owner = self.mention(rng, rng.choice(("cell", "region")), countable=True, plain=True)
             if owner.target:

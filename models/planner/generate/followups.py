@@ -7,10 +7,12 @@ from dataclasses import replace
 from random import Random
 
 from models.planner.generate.drafts import Draft, Part, mix, nouns
+from models.planner.generate.figures import Figures
 from models.planner.generate.intents import Intent, Known, Reply, Scope, Want
 from models.planner.generate.recollections import Recollections
 from models.planner.generate.references import References
 from models.planner.generate.requests import Sampler
+from models.planner.generate.results import SHARE
 from models.planner.generate.threads import Thread
 from models.planner.generate.variations import Variations
 
@@ -68,7 +70,7 @@ class FollowUps:
         known = self.one
         if known is None or known.mention.kind != "region":
             return None
-        stated = "% of the tissue" in self.thread.lines[known.number]
+        stated = SHARE in self.thread.lines[known.number]
         if stated or self.thread.has("measure", known.number):
             return None
         draft = self._derived("result.percent", (known,), measures=True)
@@ -172,7 +174,7 @@ class FollowUps:
         if not regions or not self.thread.unscoped(*regions):
             return None
         draft = self._derived("percent.region", regions, measures=True)
-        stated = ["% of the tissue" in self.thread.lines[k.number] for k in regions]
+        stated = [SHARE in self.thread.lines[k.number] for k in regions]
         if not any(stated):
             measured = any(self.thread.has("measure", k.number) for k in regions)
             return None if measured else draft
@@ -196,6 +198,16 @@ class FollowUps:
     def _with(self, draft: Draft, **slots: str) -> Draft:
         part = draft.parts[0]
         return replace(draft, parts=(replace(part, slots={**part.slots, **slots}),))
+
+    # -- "and as a percentage?", "density of the lymphocytes we counted"
+    def _figure(self, name: str) -> Draft | None:
+        figures = Figures(self.thread, self.rng)
+        return figures.named() if name == "figure.named" else figures.latest()
+
+    def _lost(self, name: str) -> Draft:
+        """Something whose name the user has forgotten."""
+        del name
+        return self.sampler.reply("clarify", "clarify.lost")
 
     # -- "count the mitoses in it", "now the plasma cells in the stroma"
     def _scoped(self, name: str) -> Draft | None:

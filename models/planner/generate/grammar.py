@@ -244,12 +244,14 @@ def _german(noun: Noun, case: str) -> str:
                 words[at] = f"{word}s"
         return " ".join(words)
     words = [w + "n" if w[0].islower() and w.endswith("e") else w for w in words]
-    last = words[-1]
+    ends = (at for at, word in enumerate(words) if word in ("der", "des"))
+    head = next(ends, len(words)) - 1  # what follows is a genitive already
+    last = words[head]
     if noun.plural and case == "dative" and not last.endswith(("n", "s", "a", "i")):
-        words[-1] = f"{last}n"
+        words[head] = f"{last}n"
     genitive = case == "genitive" and not noun.plural and noun.article in ("der", "das")
     if genitive and last[0].isupper() and not last.endswith(("s", "x")):
-        words[-1] = f"{last}s"
+        words[head] = f"{last}s"
     return " ".join(words)
 
 

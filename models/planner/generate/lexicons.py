@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import csv
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
 from models.ontology import Concept, concepts, expected_organ, find, singular
 from models.planner.generate.entities import Idiom, Inventions, Kind, Lexicon, Mention, Organ
-from models.planner.generate.grammar import LANGUAGES, Noun, Template, plural_of
+from models.planner.generate.grammar import LANGUAGES, Noun, Template, language, plural_of
 from models.planner.shorthand import specimens, spelt_out
 
 _ADJECTIVE = ("ac", "ile", "ic", "al", "ar", "ous", "oid", "ed", "ive", "ary", "ian", "ine", "ant")
 _COMMON = 6.0
 """How much more often what `translations.csv` has is spoken of than the rest."""
+_PLACE, _PART = 5.0, 0.1
+"""The same for the regions of `places.csv` and for parts of cells."""
+_WHOLE = ("cell", "cyte", "phage", "blast", "phil")
+"""How names of whole cells end, which have a cytoplasm."""
 
 
 @lru_cache(maxsize=len(LANGUAGES))
@@ -97,6 +101,8 @@ def _inventions() -> Inventions:
             for said, name in data["predicate"].items()
         ],
         local=[_mention(head, "region", None, _noun(head)) for head in data["local"]["heads"]],
+        places=data["placed"]["looks"],
+        placed=[_mention(head, "region", None, _noun(head)) for head in data["placed"]["heads"]],
     )
 
 
@@ -177,11 +183,29 @@ def _foreign_noun(row: dict[str, str], code: str) -> Noun:
 
 def _translated(code: str) -> list[tuple[Mention, float]]:
     files = {"translations.csv": _COMMON, "translations_more.csv": 1.0}
-    return [
+    found = [
         (_named(row["concept"], _foreign_noun(row, code)), weight)
         for name, weight in files.items()
         for row in _rows(name)
     ]
+    for row in _rows("places.csv"):
+        said = _foreign_noun(row, code)
+        place = _mention(row["concept"], "region", row["organ"] or None, said)
+        found.append((place, _PLACE))
+    return found + [(part, _PART) for part in _parts(code, [one for one, _ in found])]
+
+
+def _parts(code: str, owners: Sequence[Mention]) -> Iterator[Mention]:
+    """What cells have, as regions: "citoplasma delle cellule tumorali"."""
+    common = {row["concept"] for row in _rows("translations.csv")}
+    cells = [one for one in owners if one.target in common and one.target.endswith(_WHOLE)]
+    for row in _rows("parts.csv"):
+        part = _foreign_noun(row, code)
+        for owner in cells:
+            if owner.kind == "cell" and owner.countable:
+                text = f"{part.text} {language(code).phrase([owner.noun], 'of')}"
+                said = Noun(text, text, part.article, part.plural)
+                yield Mention(f"{owner.target} {row['part']}", "region", owner.organ, said)
 
 
 def _english_organs() -> list[Organ]:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from models.planner.generate.grammar import Language, Noun
 from models.planner.generate.intents import Known, Scope
+from models.planner.generate.shortened import shortened
 from models.planner.generate.threads import Thread
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
@@ -53,6 +54,10 @@ class Pointers:
         options = [o for o in self._options(kind) if o[1].number not in numbers]
         if not options:
             return None
+        if self.rng.random() < _SHORTENED:
+            short = [self._short(known) for _, known in options]
+            if named := [known for known in short if known]:
+                return self.rng.choice(named)
         placed = [o for o in options if o[0].endswith(ORDINALS)]
         if placed and self.rng.random() < _COUNTED:
             options = placed
@@ -77,6 +82,24 @@ class Pointers:
         if isinstance(place, Known):
             slots["r"] = (place.mention.noun,)
         return replace(known, mention=replace(known.mention, noun=self.noun(section, slots)))
+
+    def shorter(self, known: Sequence[Known]) -> tuple[Known, ...]:
+        """`known`, sometimes each by a shorter name where it has one."""
+        short = [self._short(k) for k in known]
+        if self.rng.random() < _SHORTENED:
+            return tuple(s or k for s, k in zip(short, known, strict=True))
+        return tuple(known)
+
+    def _short(self, known: Known) -> Known | None:
+        """`known` by its head alone, where that can mean nothing else in the thread."""
+        noun = shortened(known.mention.noun, self.language.code)
+        if noun is None or known.mention.kind == "cell":
+            return None
+        word = noun.singular.lower()
+        others = [k.mention for k in self.thread.known() if k.number != known.number]
+        if any(word in f"{m.noun.singular} {m.noun.text}".lower() for m in others):
+            return None
+        return replace(known, mention=replace(known.mention, noun=noun))
 
     def noun(self, section: str, slots: Mapping[str, tuple[Noun, ...]] | None = None) -> Noun:
         """The noun phrase of a section, which has its article before it and + after a plural."""
@@ -117,6 +140,8 @@ class Pointers:
         for known in found:
             if known.mention.target and self.thread.unique(known):
                 yield f"{head}.named", known
+                if kind == "cell" and known.mention.target.endswith(_NUCLEI):
+                    yield "point.cell.nuclei", known
         if kind == "cell":
             yield from self._by_scope(found)
 
@@ -171,7 +196,11 @@ def nested(thread: Thread, inner: Known, outer: Known) -> bool:
     return any(isinstance(p, Known) and p.number == outer.number for p in places)
 
 
-_COUNTED = 0.5
+_COUNTED = 0.6
 """How often a place is an ordinal, where it can be one."""
+_SHORTENED = 0.3
+"""How often a region is called by its head alone, where that names it."""
+_NUCLEI = ("cell", "cyte", "blast", "phage", "phil")
+"""How the names of cells end that have nuclei to speak of: a mitosis has none."""
 _MANY = 5
 """Of how many calls a user speaks at once."""

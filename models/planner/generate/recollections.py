@@ -7,10 +7,9 @@ from random import Random
 
 from models.planner.generate.drafts import Draft, Part, nouns
 from models.planner.generate.intents import Intent, Known, Reply, Thing
-from models.planner.generate.results import count_in
+from models.planner.generate.results import SHARE, count_in
 from models.planner.generate.threads import Thread
 
-_SHARE = "% of the tissue"
 _ARITHMETIC = (
     *("summed.larger", "summed.more", "summed.per", "summed.total", "result.sum"),
     *("recalled.sum", "recalled.areas", "recalled.part"),
@@ -94,7 +93,7 @@ class Recollections:
             yield "result.count", {"x": known}
             if "/mm2" in line:
                 yield "result.density", {"x": known}
-        if _SHARE in line:
+        if SHARE in line:
             yield "result.percent", {"x": known}
         if "present" in line:
             yield "result.present", {"x": known}
@@ -108,7 +107,7 @@ class Recollections:
                 yield "recalled.count", slots
             if "/mm2" in self._line(one.number):
                 yield "recalled.density", slots
-            if _SHARE in self._line(one.number):
+            if SHARE in self._line(one.number):
                 yield "recalled.percent", slots
             if one.mention.kind == "region" and self._measured(one):
                 yield "recalled.area", slots

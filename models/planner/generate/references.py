@@ -11,12 +11,13 @@ from random import Random
 
 from models.planner.generate.drafts import Draft, Part, mix, nouns
 from models.planner.generate.entities import Mention
+from models.planner.generate.figures import Figures
 from models.planner.generate.grammar import Noun
 from models.planner.generate.intents import Intent, Known, Reply, Scope, Want
 from models.planner.generate.pointers import PointedKind, Pointers, nested
 from models.planner.generate.recollections import Recollections
 from models.planner.generate.requests import Sampler
-from models.planner.generate.results import count_in
+from models.planner.generate.results import SHARE, count_in
 from models.planner.generate.threads import Thread
 
 
@@ -83,7 +84,7 @@ class References:
         known = self.pointers.one("region")
         if known is None or not self.thread.unscoped(known):
             return None
-        if "% of the tissue" in self.thread.lines.get(known.number, ""):
+        if SHARE in self.thread.lines.get(known.number, ""):
             return self._answer("refer.percent", known)
         if self.thread.has("measure", known.number):
             return None
@@ -136,6 +137,26 @@ class References:
             return None
         slots = {"x": nouns(part), "y": nouns(whole)}
         return Draft(Intent("", (Want(both, measures=True),)), (Part("share.region.ask", slots),))
+
+    def _held(self) -> Draft | None:
+        """A region boxed or measured, and cells counted in it."""
+        region = self.pointers.one("region")
+        boxes = self.rng.random() < 0.5
+        tool = "extract_boxes" if boxes else "measure"
+        if region is None or self.thread.has(tool, region.number):
+            return None
+        target = self._cell()
+        wants = (
+            Want((region,), boxes=boxes, measures=not boxes),
+            Want((target,), (Scope(within=region),)),
+        )
+        slots = {"x": nouns(target), "r": nouns(region)}
+        section = f"refer.held.{'boxes' if boxes else 'measures'}"
+        return Draft(Intent("", wants), (Part(section, slots),))
+
+    def _among(self) -> Draft | None:
+        """Cells as a share of all nuclei."""
+        return Figures(self.thread, self.rng).among()
 
     # -- several calls: "measure both regions", "the first and the last one, boxed"
     def _several(self) -> Draft | None:

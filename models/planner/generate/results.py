@@ -15,6 +15,9 @@ from models.planner.generate.grammar import Language
 from models.planner.serialise import Call
 from models.wording import area_in_words, plural
 
+SHARE = "% of the tissue"
+"""What a line says that states a share of the tissue."""
+
 
 def tissue_line(label: str | None, probability: float) -> str:
     """As `classify_tissue` words it."""
@@ -61,7 +64,10 @@ def retold(rng: Random, line: str, what: str, language: Language) -> str:
     """
     for section, pattern in _LINES.items():
         if match := pattern.fullmatch(line):
-            text, _ = language.say(rng, f"told.{section}", {"what": what} | match.groupdict())
+            slots = {"what": what} | match.groupdict()
+            if p := slots.get("p"):
+                slots["sure"] = f"{float(p):.0%}"
+            text, _ = language.say(rng, f"told.{section}", slots)
             if language.code != "en" and rng.random() < 0.7:
                 return re.sub(r"(?<=\d)\.(?=\d)", ",", text)
             return re.sub(r"\b0\.(?=\d)", ".", text) if rng.random() < 0.15 else text
@@ -84,8 +90,10 @@ _LINES = {
 }
 """What a line says, as a section of the frames below `told`; the first that fits."""
 
-_SHARE_MISSING = 0.45
+_SHARE_MISSING = 0.65
 """How often a region's line states no share of the tissue: it is then to be measured."""
+_DENSITY_MISSING = 0.55
+"""How often a count's line states no density though the pixel size is known."""
 _MISSING = ("outside vocabulary", "no input")
 """How the line of a call ends that gave nothing: what refers to it can't run."""
 
@@ -123,9 +131,9 @@ class World:
                 if rng.random() < 0.04:
                     return "count_nuclei: outside vocabulary"
                 count = int(10 ** rng.uniform(0, 3.3))
-                return count_line(
-                    args["cell_type"], count, self.mpp and count / rng.uniform(0.1, 1.5)
-                )
+                silent = self.mpp is None or rng.random() < _DENSITY_MISSING
+                density = None if silent else count / rng.uniform(0.1, 1.5)
+                return count_line(args["cell_type"], count, density)
             case "extract_boxes":
                 return boxes_line(counted or int(10 ** rng.uniform(0, 2.2)))
             case "measure":

@@ -26,8 +26,9 @@ _STYLES = {
 }
 _SHOUTED = 0.05
 """How often someone who chats has the caps lock on."""
-_SPECIMEN, _MARKS = 0.25, (": ", ". ", " - ", ", ")
-"""How often a specimen stands for the organ before a clause, and what follows it."""
+_SPECIMEN, _NOTED, _MARKS = 0.4, 0.5, (": ", ". ", " - ", ", ")
+"""How often a specimen stands for the organ before a clause, how often then with an age or other
+words, and what follows it without them."""
 _BETWEEN = 0.08
 """How often what is outside of several things is said to lie between them."""
 
@@ -120,13 +121,19 @@ class Speaker:
 
     def _fronted(self, text: str, organ: Organ) -> str:
         """The organ before a clause, sometimes after others that are beside the point."""
-        if self._chance("history"):
-            slots = _organ_slots(organ) | {"do": text}
-            now = _capital(self._frame("mixed.front.specimen", slots)[0])
-            return f"{self._told('mixed.front.history', self.rng.randint(1, 3))} {now}"
         specimens = specimens_of(self.language.code).get(organ.expected, ())
-        if specimens and self.rng.random() < _SPECIMEN:
-            return f"{self.rng.choice(specimens)}{self.rng.choice(_MARKS)}{text}"
+        sampled = specimens and self.rng.random() < _SPECIMEN
+        slots = _organ_slots(organ) | {"do": text}
+        if sampled:
+            slots["s"] = self.rng.choice(specimens)
+        if self._chance("history"):
+            now = self._frame(f"mixed.front.{'sampled' if sampled else 'specimen'}", slots)[0]
+            told = self._told("mixed.front.history", self.rng.randint(1, 3))
+            return f"{told} {_capital(now) if told.endswith('.') else now}"
+        if sampled and self.rng.random() < _NOTED:
+            return self._frame("mixed.front.noted", slots)[0]
+        if sampled:
+            return f"{slots['s']}{self.rng.choice(_MARKS)}{text}"
         return self._in_organ("front", organ, {"do": text})
 
     def _in_organ(self, place: str, organ: Organ, slots: dict[str, Any]) -> str:

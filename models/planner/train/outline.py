@@ -16,7 +16,7 @@ from torch.nn.utils import rnn
 from models.planner.fetch import file_sha256
 from models.planner.generate import examples
 from models.planner.outline import Outline
-from models.planner.outliner import Opinion, OutlineNet, classes, tokens
+from models.planner.outliner import Opinion, OutlineNet, Outliner, classes, tokens
 from models.planner.serialise import TEMPLATE, thread_text
 
 _BATCH = 128
@@ -54,10 +54,20 @@ def batches(cases: Sequence[Case]) -> list[list[Case]]:
     return [cut[i] for i in torch.randperm(len(cut)).tolist()]
 
 
-def fit(cases: Sequence[Case], epochs: int, rate: float, seed: int) -> OutlineNet:
-    """Train a network on `cases`: Adam, its rate rising at first and then falling to zero."""
+def fit(
+    cases: Sequence[Case], epochs: int, rate: float, seed: int, start: Path | None = None
+) -> OutlineNet:
+    """Train a network on `cases`: Adam, its rate rising at first and then falling to zero.
+
+    Args:
+        cases: to learn from.
+        epochs: times that each is seen.
+        rate: the highest learning rate.
+        seed: of the order, and of the first weights.
+        start: weights to go on from instead.
+    """
     torch.manual_seed(seed)
-    net = OutlineNet()
+    net = Outliner(start).net.train() if start else OutlineNet()
     dense = [value for name, value in net.named_parameters() if name != "words.weight"]
     optimisers: tuple[torch.optim.Optimizer, ...] = (
         torch.optim.SparseAdam([net.words.weight], rate),
@@ -98,18 +108,22 @@ def main(
     epochs: Annotated[int, typer.Option(min=1)] = 2,
     rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Of the examples and the first weights.")] = 1,
+    start: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Weights to go on from.")
+    ] = None,
 ) -> None:
     """Train the network that tells a plan's outline; minutes on one core."""
     out.mkdir(parents=True, exist_ok=True)
     cases = list(itertools.islice(draw(seed), count + _HELD_BACK))
     held_back, seen = cases[:_HELD_BACK], cases[_HELD_BACK:]
-    net = fit(seen, epochs, rate, seed)
+    net = fit(seen, epochs, rate, seed, start)
     with torch.inference_mode():
         loss, share = float(surprise(net, held_back)), right(net, held_back)
     path = out / "outline.safetensors"
     metadata = {"licence": "Apache-2.0", "seed": str(seed), "examples": str(count)}
     save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, path, metadata)
     path.chmod(0o644)
+    begun = f"begun from `{start.name}`, SHA-256 `{file_sha256(start)[:12]}`; " if start else ""
     text = f"""# Outline network
 
 | | |
@@ -120,9 +134,9 @@ def main(
 | input and output | a thread in the form of `serialise.py` (`{TEMPLATE}`); see `outline.py` |
 
 ## Training
-{count:,} examples of `models.planner.generate`, seed {seed}, {epochs} times over; Adam at {rate:g},
-falling to zero; {_BATCH} examples a step. Of {_HELD_BACK:,} held back it has the whole outline of
-{share:.1%} right, at {loss:.3f} nats.
+{begun}{count:,} examples of `models.planner.generate`, seed {seed}, {epochs} times over; Adam
+at {rate:g}, falling to zero; {_BATCH} examples a step. Of {_HELD_BACK:,} held back it has the
+whole outline of {share:.1%} right, at {loss:.3f} nats.
 
 ## Measured
 With and without it and the other second opinions: `eval/LOG.md`.
