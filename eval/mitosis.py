@@ -1,17 +1,25 @@
-"""Mitotic figures on BreCaHAD, which no training run saw: F1 by case, false ones where are none."""
+"""`python -m eval.mitosis --data DIR --folds DIR`: mitotic figures, each patient left out once.
+
+The shipped network was trained on the fields of BreCaHAD too. For each patient stands in a network
+of the same run that saw none of that patient's, with a threshold chosen on the others.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import json as jsonlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+import typer
 from PIL import Image as Pillow
 
 from eval.metrics import Detection, match_centres
+from eval.vision import Figure, figure, pooled, show
 from models.backend import Image, NucleiBackend
 from models.tiling import centroids
 
@@ -21,6 +29,9 @@ FIELD_MPP = 0.25
 """µm/px taken for the 40x fields, which state none: their tumour nuclei are then 8 µm wide."""
 RADIUS_UM = 7.5
 """A find this close to an annotated figure is that figure, as in the MIDOG challenges."""
+_OWN_UM = 4.0
+"""A mark this close to a find is that nucleus's own."""
+_OTHERS = ("apoptosis", "tumor_nuclei", "non_tumor_nuclei")
 
 
 @dataclass(frozen=True)
@@ -31,37 +42,81 @@ class MitosisCase:
         name: of the field.
         case: the patient.
         found: the detections.
+        marked: the same without false finds at nuclei that the annotators left without any mark.
         area: of the field, mm².
     """
 
     name: str
     case: str
     found: Detection
+    marked: Detection
     area: float
 
 
-def mitosis_cases(backend: NucleiBackend, folder: Path, coarser: int = 1) -> Iterator[MitosisCase]:
+def mitosis_cases(
+    backends: Mapping[str, NucleiBackend], folder: Path, coarser: int = 1
+) -> Iterator[MitosisCase]:
     """Look for figures in every field of `folder` (`images.csv`, `points.csv`, `images/*.jpg`).
 
     Args:
-        backend: knows `CONCEPT`.
+        backends: by patient; they know `CONCEPT`.
         folder: of the set.
         coarser: the fields are reduced by this factor first.
     """
     with (folder / "points.csv").open(newline="", encoding="utf-8") as handle:
-        points = [row for row in csv.DictReader(handle) if row["cls"] == "mitosis"]
+        points = list(csv.DictReader(handle))
     with (folder / "images.csv").open(newline="", encoding="utf-8") as handle:
         fields = list(csv.DictReader(handle))
+    mpp = FIELD_MPP * coarser
     for field in fields:
         name = field["image"]
         picture = Pillow.open(folder / "images" / f"{name}.jpg").convert("RGB").reduce(coarser)
-        rgb, mpp = np.asarray(picture), FIELD_MPP * coarser
-        own = [(float(p["y"]), float(p["x"])) for p in points if p["image"] == name]
-        truth = np.array(own, np.float64).reshape(-1, 2) / coarser
-        guess = centroids(backend.nuclei(Image(rgb, mpp), CONCEPT).labels)
-        tp = len(match_centres(truth, guess, RADIUS_UM / mpp))
-        found = Detection(tp, len(guess) - tp, len(truth) - tp)
-        yield MitosisCase(name, field["case"], found, rgb.shape[0] * rgb.shape[1] * mpp**2 / 1e6)
+        rgb, own = np.asarray(picture), [point for point in points if point["image"] == name]
+        truth = _places(own, ("mitosis",)) / coarser
+        answer = backends[field["case"]].nuclei(Image(rgb, mpp), CONCEPT)
+        guess = centroids(answer.labels)
+        pairs = match_centres(truth, guess, RADIUS_UM / mpp)
+        false = np.delete(guess, [second for _, second in pairs], axis=0)
+        away = np.linalg.norm(false[:, None] - _places(own, _OTHERS) / coarser, axis=2)
+        told = int((away.min(axis=1, initial=np.inf) <= _OWN_UM / mpp).sum())
+        missed = len(truth) - len(pairs)
+        yield MitosisCase(
+            name=name,
+            case=field["case"],
+            found=Detection(len(pairs), len(false), missed),
+            marked=Detection(len(pairs), told, missed),
+            area=rgb.shape[0] * rgb.shape[1] * mpp**2 / 1e6,
+        )
+
+
+def _places(points: Sequence[dict[str, str]], kinds: Sequence[str]) -> npt.NDArray[np.float64]:
+    found = [(float(p["y"]), float(p["x"])) for p in points if p["cls"] in kinds]
+    return np.array(found, np.float64).reshape(-1, 2)
+
+
+def mitosis_figures(backends: Mapping[str, NucleiBackend], folder: Path) -> list[Figure]:
+    """The figures at 40x and reduced to 20x; intervals by patient.
+
+    Where nobody has any figure, false ones a mm² with an interval by field.
+    """
+    figures: list[Figure] = []
+    for coarser, suffix in ((1, ""), (2, " at 0.5 µm/px")):
+        cases = list(mitosis_cases(backends, folder, coarser))
+        groups = [case.case for case in cases]
+        for metric in ("F1", "precision", "recall"):
+            statistic = pooled([case.found for case in cases], metric.lower())
+            figures.append(figure(TASK, f"{metric}{suffix}", statistic, groups))
+        statistic = pooled([case.marked for case in cases], "precision")
+        figures.append(figure(TASK, f"precision at nuclei with a mark{suffix}", statistic, groups))
+        none = without_figures(cases)
+        statistic, names = false_per_mm2(none), [case.name for case in none]
+        figures.append(figure(TASK, f"false per mm²{suffix}", statistic, names))
+        for patient in sorted({case.case for case in cases} - {case.case for case in none}):
+            own = [case for case in cases if case.case == patient]
+            statistic, names = pooled([case.found for case in own]), [case.name for case in own]
+            metric = f"F1{suffix}, {patient.replace('_', ' ')} alone"
+            figures.append(figure(TASK, metric, statistic, names))
+    return figures
 
 
 def without_figures(cases: list[MitosisCase]) -> list[MitosisCase]:
@@ -78,3 +133,34 @@ def false_per_mm2(cases: list[MitosisCase]) -> Callable[[npt.NDArray[np.int64]],
         return float(sum(case.found.fp for case in drawn) / sum(case.area for case in drawn))
 
     return density
+
+
+def main(
+    data: Annotated[Path, typer.Option(exists=True, help="Folder with mitosis/brecahad.")],
+    folds: Annotated[Path, typer.Option(exists=True, help="Folder of the training run.")],
+    json: Annotated[bool, typer.Option(help="Print one JSON object instead.")] = False,
+) -> None:
+    """Measure the networks of a run, each on the patient that it never saw, and print a table."""
+    from models.vision.mitosis import MitoticFigures
+    from models.vision.nuclei import FlowNuclei
+
+    nuclei, prefix = FlowNuclei(), "mitosis-"
+    backends = {
+        path.stem.removeprefix(prefix): MitoticFigures(nuclei, path)
+        for path in sorted(folds.glob(f"{prefix}*.safetensors"))
+    }
+    if not backends:
+        raise typer.BadParameter(f"{folds} has no {prefix}CASE.safetensors of a training run.")
+    figures = mitosis_figures(backends, data / "mitosis" / "brecahad")
+    if json:
+        info = MitoticFigures(nuclei, folds / "mitosis.safetensors").info
+        report = {"info": asdict(info), "figures": [asdict(one) for one in figures]}
+        command = "python -m eval.mitosis --data DIR --folds DIR --json"
+        whole = {"command": command, "backends": [report], "limit": None}
+        print(jsonlib.dumps(whole, indent=1, ensure_ascii=False))
+    else:
+        show(figures)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -22,11 +22,10 @@ import typer
 from PIL import Image as Pillow
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from eval.metrics import bootstrap, dice
 from eval.organ import external_rows
-from eval.vision import TEST_MPP, Figure
+from eval.vision import TEST_MPP, Figure, show
 from models.backend import Image, RegionBackend
 from models.backends import load, tissue_mask
 from models.train.settled import typed_nuclei
@@ -264,15 +263,6 @@ def _by_set(
     return statistic
 
 
-def _table(figures: Sequence[Figure]) -> Table:
-    table = Table()
-    for column in ("task", "metric", "value", "95% interval", "n"):
-        table.add_column(column, justify="left" if column in ("task", "metric") else "right")
-    for f in figures:
-        table.add_row(f.task, f.metric, f"{f.value:.3f}", f"{f.low:.3f} to {f.high:.3f}", str(f.n))
-    return table
-
-
 def main(
     data: Annotated[Path, typer.Option(help="Folder with regions/ and tissue/.")],
     backend: Annotated[str, typer.Option(help="Name of the backend.")] = "regions",
@@ -296,7 +286,7 @@ def main(
         whole = {"command": command, "backends": [report], "limit": None}
         print(jsonlib.dumps(whole, indent=1, ensure_ascii=False))
     else:
-        Console().print(_table(figures))
+        show(figures)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rich.table import Table
 from scipy import ndimage
 from skimage.segmentation import relabel_sequential
 
-from eval import mitosis, organ
+from eval import organ
 from eval.metrics import (
     Detection,
     aggregated_jaccard,
@@ -124,13 +124,15 @@ def score_image(backend: NucleiBackend, folder: Path, stem: str) -> NucleiCase:
     )
 
 
-def _pooled(
+def pooled(
     detections: list[Detection], metric: str = "f1"
 ) -> Callable[[npt.NDArray[np.int64]], float]:
-    def pooled(indices: npt.NDArray[np.int64]) -> float:
+    """A statistic of drawn images: `f1`, `precision` or `recall` of all their detections."""
+
+    def statistic(indices: npt.NDArray[np.int64]) -> float:
         return float(getattr(sum((detections[i] for i in indices), Detection(0, 0, 0)), metric))
 
-    return pooled
+    return statistic
 
 
 def _mean(values: list[float]) -> Callable[[npt.NDArray[np.int64]], float]:
@@ -143,14 +145,14 @@ def nuclei_figures(task: str, cases: list[NucleiCase]) -> list[Figure]:
         "PQ": _mean([case.pq for case in cases]),
         "AJI": _mean([case.aji for case in cases]),
         "Dice": _mean([case.dice for case in cases]),
-        "detection F1": _pooled([case.found for case in cases]),
+        "detection F1": pooled([case.found for case in cases]),
         "count error": _mean([abs(case.counted - case.true) / case.true for case in cases]),
         "seconds": _mean([case.seconds for case in cases]),
     }
     for kind in TYPES if cases[0].typed else ():
-        statistics[f"{kind} F1"] = _pooled([case.typed[kind] for case in cases])
+        statistics[f"{kind} F1"] = pooled([case.typed[kind] for case in cases])
     figures = [
-        _figure(task, metric, statistic, [case.name for case in cases])
+        figure(task, metric, statistic, [case.name for case in cases])
         for metric, statistic in statistics.items()
     ]
     if len({case.true for case in cases}) > 1:
@@ -159,45 +161,22 @@ def nuclei_figures(task: str, cases: list[NucleiCase]) -> list[Figure]:
     return figures
 
 
-def _figure(
+def figure(
     task: str,
     metric: str,
     statistic: Callable[[npt.NDArray[np.int64]], float],
     groups: list[str],
 ) -> Figure:
+    """A figure over all images, with its interval from drawing whole `groups`."""
     low, high = bootstrap(groups, statistic)
     return Figure(task, metric, statistic(np.arange(len(groups))), low, high, len(groups))
-
-
-def mitosis_figures(backend: NucleiBackend, folder: Path) -> list[Figure]:
-    """Mitotic figures, at 40x and reduced to 20x; intervals by patient.
-
-    Where nobody has any figure, false ones a mm² with an interval by field.
-    """
-    figures: list[Figure] = []
-    for coarser, suffix in ((1, ""), (2, " at 0.5 µm/px")):
-        cases = list(mitosis.mitosis_cases(backend, folder, coarser))
-        found = [case.found for case in cases]
-        groups = [case.case for case in cases]
-        for metric in ("F1", "precision", "recall"):
-            statistic = _pooled(found, metric.lower())
-            figures.append(_figure(mitosis.TASK, f"{metric}{suffix}", statistic, groups))
-        none = mitosis.without_figures(cases)
-        statistic, names = mitosis.false_per_mm2(none), [case.name for case in none]
-        figures.append(_figure(mitosis.TASK, f"false per mm²{suffix}", statistic, names))
-        for patient in sorted({case.case for case in cases} - {case.case for case in none}):
-            own = [case for case in cases if case.case == patient]
-            statistic, names = _pooled([case.found for case in own]), [case.name for case in own]
-            metric = f"F1{suffix}, {patient.replace('_', ' ')} alone"
-            figures.append(_figure(mitosis.TASK, metric, statistic, names))
-    return figures
 
 
 def tissue_figures(cases: list[organ.TissueCase]) -> list[Figure]:
     """Organ figures on other sources; intervals by patient, slide or near-duplicate cluster."""
     groups = [case.group for case in cases]
     found = organ.statistics(cases)
-    return [_figure(organ.TASK, name, statistic, groups) for name, statistic in found.items()]
+    return [figure(organ.TASK, name, statistic, groups) for name, statistic in found.items()]
 
 
 def _some(items: list[Any], limit: int | None) -> list[Any]:
@@ -209,11 +188,8 @@ def _some(items: list[Any], limit: int | None) -> list[Any]:
 def load_backends(name: str) -> list[Any]:
     """The backends to measure: `default` is the trained ones; a `.safetensors` path its network."""
     if name.endswith(".safetensors"):
-        from models.vision.mitosis import MitoticFigures
         from models.vision.nuclei import FlowNuclei
 
-        if Path(name).stem == "mitosis":
-            return [MitoticFigures(FlowNuclei(), Path(name))]
         return [FlowNuclei(Path(name))]
     from models.backends import LOADERS, load
 
@@ -227,8 +203,6 @@ def load_backends(name: str) -> list[Any]:
 def measure(backend: Any, data: Path, limit: int | None) -> list[Figure]:
     """Every figure that `backend` can be measured on, with at most `limit` images a set."""
     figures: list[Figure] = []
-    if isinstance(backend, NucleiBackend) and mitosis.CONCEPT in backend.cells:
-        figures += mitosis_figures(backend, data / "mitosis" / "brecahad")
     if isinstance(backend, NucleiBackend) and ALL_NUCLEI in backend.cells:
         for name in ("monuseg", "consep"):
             folder = data / "nuclei" / "test" / name
@@ -243,8 +217,9 @@ def measure(backend: Any, data: Path, limit: int | None) -> list[Figure]:
     return figures
 
 
-def _show(figures: list[Figure], title: str) -> None:
-    table = Table(title=title)
+def show(figures: Sequence[Figure], title: str = "") -> None:
+    """Print `figures` as a table."""
+    table = Table(title=title or None)
     for column in ("task", "metric", "value", "95% interval", "n"):
         table.add_column(column, justify="left" if column in ("task", "metric") else "right")
     for f in figures:
@@ -261,7 +236,7 @@ def vision(
     Args:
         data: folder that holds `nuclei/test/<set>` and `tissue/manifest.csv`.
         backend: `default` (the trained ones), a name of `models.backends`, or the path of a
-            `.safetensors` file of the nucleus network, or of `mitosis.safetensors`.
+            `.safetensors` file of the nucleus network.
         json: print one JSON object instead of tables.
         limit: at most so many images a set.
 
@@ -275,6 +250,6 @@ def vision(
         figures = measure(loaded, data, limit)
         reports.append({"info": asdict(loaded.info), "figures": [asdict(f) for f in figures]})
         if not json:
-            _show(figures, f"{loaded.info.name} {loaded.info.version}")
+            show(figures, f"{loaded.info.name} {loaded.info.version}")
     if json:
         print(jsonlib.dumps({"backends": reports, "limit": limit}, indent=1, ensure_ascii=False))

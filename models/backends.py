@@ -31,6 +31,12 @@ def _infiltrate() -> Any:
     return Infiltrates(_loaded("flow"))
 
 
+def _mitosis() -> Any:
+    from models.vision.mitosis import MitoticFigures
+
+    return MitoticFigures(_loaded("flow"))
+
+
 def _probe() -> Any:
     from models.vision.tissue import ProbeTissue
 
@@ -76,6 +82,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "classical": _classical,
     "flow": _flow,
     "infiltrate": _infiltrate,
+    "mitosis": _mitosis,
     "probe": _probe,
     "regions": _regions,
     "sam": _sam,

@@ -37,7 +37,7 @@ DEFAULT_BACKENDS: dict[str, tuple[str, ...]] = {
     "check_image": ("classical",),
     "classify_tissue": ("classical",),
     "segment": ("regions", "infiltrate", "flow", "classical"),
-    "count_nuclei": ("flow", "classical"),
+    "count_nuclei": ("flow", "mitosis", "classical"),
 }
 """Backends a tool asks, in order: the first whose vocabulary has the target answers."""
 

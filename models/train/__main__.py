@@ -78,14 +78,12 @@ def mitosis(
 ) -> None:
     """Train the classifier of mitotic figures; run it again to go on after an interruption."""
     from models.train.config import MitosisConfig
-    from models.train.mitosis import ship, train
-    from models.train.pictures import read_pictures, split
+    from models.train.finish_mitosis import run
+    from models.train.pictures import read_pictures
 
     settings = MitosisConfig.read(config)
     out.mkdir(parents=True, exist_ok=True)
-    pictures, held = split(read_pictures(data, settings, out / "nuclei"), settings.holdout)
-    print(f"{len(pictures)} pictures to train on, {len(held)} held out", flush=True)
-    ship(train(pictures, settings, out), pictures, held, settings, out)
+    run(*read_pictures(data, settings, out / "nuclei"), settings, out)
 
 
 @app.command()

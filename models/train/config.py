@@ -111,11 +111,13 @@ class MitosisConfig(Schedule):
         seed: of the initial weights and of every batch.
         first_steps: optimiser steps of each of the two networks that choose among the negatives.
         steps: further steps, on all groups and what those chose.
+        marked_steps: steps after them, with the fields in which every figure is marked.
+        marked_rate: learning rate of these, as a share of `rate` and `encoder_rate`.
         batch: crops a step, half of them figures.
-        holdout: every so-manyth group of a set is kept for the threshold.
-        prevalence: figures a mm² that the threshold is chosen for.
+        holdout: every so-manyth group of a set is kept to be looked at with the result.
         figures: name of a folder of patches under `mitosis` to the licence of its data.
         fields: folder of fields without known figures, under the data folder, to its licence.
+        marked: folder of fields in which every figure is marked, to its licence.
         licence: of the resulting weights.
     """
 
@@ -124,9 +126,11 @@ class MitosisConfig(Schedule):
     steps: PositiveInt
     batch: PositiveInt
     holdout: PositiveInt
-    prevalence: PositiveFloat
+    marked_steps: PositiveInt
+    marked_rate: PositiveFloat
     figures: dict[str, str]
     fields: dict[str, str]
+    marked: dict[str, str]
     licence: str
 
 

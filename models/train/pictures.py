@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from models.backend import ALL_NUCLEI, Image
 from models.planner.fetch import file_sha256
 from models.tiling import centroids
 from models.train.config import MitosisConfig
-from models.vision.mitosis import WORKING_MPP
+from models.vision.mitosis import FIGURE_UM, WORKING_MPP
 from models.vision.nuclei import FlowNuclei
 from models.vision.weights import WEIGHTS
 
@@ -39,6 +40,7 @@ class Picture:
             and then the nuclei that would be taken for it.
         others: float (m, 2), rows and columns of other nuclei.
         area: mm² in which `others` are complete.
+        marked: whether it is a field in which every figure is marked.
     """
 
     source: str
@@ -47,6 +49,7 @@ class Picture:
     figures: npt.NDArray[np.float64]
     others: npt.NDArray[np.float64]
     area: float
+    marked: bool = False
 
 
 class Nuclei:
@@ -111,15 +114,68 @@ def read_fields(folder: Path, source: str, nuclei: Nuclei) -> list[Picture]:
     return pictures
 
 
-def read_pictures(data: Path, config: MitosisConfig, cache: Path) -> list[Picture]:
-    """All pictures of a run; `cache` is a folder for the places of their nuclei."""
+class Marked(NamedTuple):
+    """A field in which every figure is marked.
+
+    Attributes:
+        picture: to train on; its group is the patient.
+        points: float (n, 2), rows and columns of the marked figures, px.
+        nuclei: float (m, 2), of all nuclei that were found.
+    """
+
+    picture: Picture
+    points: npt.NDArray[np.float64]
+    nuclei: npt.NDArray[np.float64]
+
+
+def read_marked(folder: Path, source: str, nuclei: Nuclei) -> list[Marked]:
+    """Fields of `folder/images`; `images.csv` has their patients, `points.csv` what is marked.
+
+    A nucleus is negative if it is no candidate of any figure, whether or not it has a mark of its
+    own: many have none.
+    """
+    places: dict[str, list[tuple[float, float]]] = {}
+    with (folder / "points.csv").open(newline="", encoding="utf-8") as handle:
+        for row in csv.DictReader(handle):
+            if row["cls"] == "mitosis":
+                places.setdefault(row["image"], []).append((float(row["y"]), float(row["x"])))
+    with (folder / "images.csv").open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    fields = []
+    for row in rows:
+        path = folder / "images" / f"{row['image']}.jpg"
+        rgb = np.asarray(Pillow.open(path).convert("RGB"))
+        points = np.array(places.get(row["image"], [])).reshape(-1, 2)
+        found = nuclei.centres(rgb)
+        away = np.linalg.norm(found[:, None] - points, axis=2).min(axis=1, initial=np.inf)
+        figures = np.vstack([points, found[away * WORKING_MPP <= _NEAR_UM]])
+        others = found[away * WORKING_MPP > FIGURE_UM]
+        area = rgb.shape[0] * rgb.shape[1] * WORKING_MPP**2 / 1e6
+        picture = Picture(source, row["case"], rgb, figures, others, area, marked=True)
+        fields.append(Marked(picture, points, found))
+    return fields
+
+
+def read_pictures(
+    data: Path, config: MitosisConfig, cache: Path
+) -> tuple[list[Picture], list[Marked]]:
+    """The pictures of a run, and its fields in which every figure is marked.
+
+    Args:
+        data: folder that holds the sets.
+        config: names them.
+        cache: folder for the places of the nuclei.
+    """
     nuclei = Nuclei(cache)
     pictures: list[Picture] = []
+    marked: list[Marked] = []
     for name in config.fields:
         pictures += read_fields(data / name, name, nuclei)
     for name in config.figures:
         pictures += read_patches(data / "mitosis" / name, name, nuclei)
-    return pictures
+    for name in config.marked:
+        marked += read_marked(data / name, name, nuclei)
+    return pictures, marked
 
 
 def split(pictures: Sequence[Picture], every: int) -> tuple[list[Picture], list[Picture]]:

@@ -1,8 +1,4 @@
-"""Mitotic figures: a small network takes a second look at every nucleus that the flows found.
-
-No weights of it are shipped and no tool asks it: on an unseen source it finds too few
-(`eval/LOG.md`). It measures what `python -m models.train mitosis` gives.
-"""
+"""Mitotic figures: a small network takes a second look at every nucleus that the flows found."""
 
 from __future__ import annotations
 
@@ -17,6 +13,7 @@ import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.special import expit
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.backend import (
     ALL_NUCLEI,
@@ -29,19 +26,25 @@ from models.backend import (
 from models.tiling import centroids
 from models.vision.net import ASSUMED_MPP, fold_norms, plain_encoder
 from models.vision.nuclei import resize
-from models.vision.weights import read_figures, read_weights, ready
+from models.vision.weights import WEIGHTS, read_figures, read_weights, ready
 
 WORKING_MPP = 0.25
 """µm/px that the network sees: 40x."""
 SIDE = 64
 """Side of a crop around a nucleus, px at `WORKING_MPP` (16 µm)."""
+SIDES = (80, 64, 96, 112)
+"""Sides of the crops that are looked at, each reduced to `SIDE`: cells differ in size, and scanners
+in what they call 40x."""
+_HOPELESS = 3.0
+"""A nucleus whose first look is this far below the threshold, in logits, gets no other."""
 FIGURE = "mitotic figure"
-_FIGURE_UM = 7.5
+FIGURE_UM = 7.5
 """Two finds this close are one figure: the two sets of an anaphase or telophase."""
 _EDGE_UM = 4.0
 """Nuclei this close to the image's edge are not looked at: half of them mirrored looks divided."""
 _MPP_RANGE = (0.18, 0.55)
 _BATCH = 64
+_SHIPPED = WEIGHTS / "mitosis.safetensors"
 _FINE, _COARSE = 40, 112  # channels at strides 8 and 16
 
 
@@ -111,9 +114,19 @@ def _mirrored(start: int, count: int, low: int, high: int) -> npt.NDArray[np.int
     return np.asarray(low + np.where(folded < size, folded, 2 * size - 1 - folded), np.int64)
 
 
+def shrunk(crops: Tensor) -> Tensor:
+    """Crops (B, 3, H, W) as the network sees them: (B, 3, `SIDE`, `SIDE`)."""
+    if crops.shape[-1] == SIDE:
+        return crops
+    return functional.interpolate(crops, (SIDE, SIDE), mode="bilinear", antialias=True)
+
+
 @torch.inference_mode()
 def scores(
-    net: MitosisNet, rgb: npt.NDArray[np.uint8], centres: npt.NDArray[np.float64]
+    net: MitosisNet,
+    rgb: npt.NDArray[np.uint8],
+    centres: npt.NDArray[np.float64],
+    side: int = SIDE,
 ) -> npt.NDArray[np.float32]:
     """Logit of a mitotic figure at each of `centres`.
 
@@ -121,24 +134,49 @@ def scores(
         net: in evaluation mode.
         rgb: uint8 (H, W, 3) at `WORKING_MPP`.
         centres: float (n, 2), rows and columns in px.
+        side: of the crops, px.
 
     Returns:
         float32 (n,).
     """
     out = [np.zeros(0, np.float32)]
     for start in range(0, len(centres), _BATCH):
-        some = [cut(rgb, (y, x), SIDE) for y, x in centres[start : start + _BATCH]]
-        x = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2).float() / 255
+        some = [cut(rgb, (y, x), side) for y, x in centres[start : start + _BATCH]]
+        x = shrunk(torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2).float() / 255)
         x = x.to(next(net.parameters()).device).contiguous(memory_format=torch.channels_last)
         out.append(net(x).float().cpu().numpy())
     return np.concatenate(out)
 
 
+def looks(
+    net: MitosisNet,
+    rgb: npt.NDArray[np.uint8],
+    centres: npt.NDArray[np.float64],
+    threshold: float = -np.inf,
+) -> npt.NDArray[np.float32]:
+    """Mean of the `scores` over all `SIDES`: float32 (n,), minus infinity at the image's edge.
+
+    Args:
+        net: in evaluation mode.
+        rgb: uint8 (H, W, 3) at `WORKING_MPP`.
+        centres: float (n, 2), rows and columns in px.
+        threshold: from where it matters; what is far below at the first look gets no other.
+    """
+    found = np.full(len(centres), -np.inf, np.float32)
+    inner = np.minimum(centres, np.array(rgb.shape[:2]) - centres).min(axis=1, initial=np.inf)
+    seen = np.flatnonzero(inner >= _EDGE_UM / WORKING_MPP)
+    found[seen] = scores(net, rgb, centres[seen], SIDES[0])
+    again = seen[found[seen] > threshold - _HOPELESS]
+    more = [scores(net, rgb, centres[again], side) for side in SIDES[1:]]
+    found[again] = np.mean([found[again], *more], axis=0)
+    return found
+
+
 class MitoticFigures:
     """A `NucleiBackend` for one concept: mitotic figures of H&E at about 0.2 to 0.5 µm/px.
 
-    Every nucleus that another backend finds is looked at again; finds closer than 7.5 µm to each
-    other are one figure, and its mask is that of its nuclei.
+    Every nucleus that another backend finds is looked at again, at several sizes; finds closer than
+    7.5 µm to each other are one figure, and its mask is that of its nuclei.
 
     Attributes:
         info: name, licence, checksums of its weights and of those that found the nuclei.
@@ -147,7 +185,7 @@ class MitoticFigures:
         threshold: logit from which a nucleus is a figure.
     """
 
-    def __init__(self, nuclei: NucleiBackend, weights: Path, device: str = "") -> None:
+    def __init__(self, nuclei: NucleiBackend, weights: Path = _SHIPPED, device: str = "") -> None:
         """Load the network.
 
         Args:
@@ -187,10 +225,9 @@ class MitoticFigures:
         scale = mpp / WORKING_MPP
         height, width = (max(1, round(side * scale)) for side in image.shape)
         centres = centroids(found.labels) * scale
-        logits = scores(self.net, resize(image.rgb, (height, width)), centres) - self.threshold
-        certainty, edge = expit(logits), _EDGE_UM / WORKING_MPP
-        certainty[np.minimum(centres, (height, width) - centres).min(axis=1) < edge] = 0
-        figure = _together(centres, certainty > 0.5, _FIGURE_UM / WORKING_MPP)
+        seen = resize(image.rgb, (height, width))
+        certainty = expit(looks(self.net, seen, centres, self.threshold) - self.threshold)
+        figure = together(centres, certainty > 0.5)
         n = int(figure.max(initial=0))
         confidence = np.zeros(n + 1, np.float32)
         np.maximum.at(confidence, figure, certainty)
@@ -209,12 +246,18 @@ class MitoticFigures:
         )
 
 
-def _together(
-    centres: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_], radius: float
+def together(
+    centres: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int32]:
-    """Numbers from 1 of the chosen points, one to those within `radius` of each other; else 0."""
+    """Numbers from 1 of the chosen nuclei, one to those within 7.5 µm of each other; else 0.
+
+    Args:
+        centres: float (n, 2), rows and columns in px at `WORKING_MPP`.
+        chosen: bool (n,).
+    """
     numbers = np.zeros(len(centres), np.int32)
     if chosen.sum() > 1:
+        radius = FIGURE_UM / WORKING_MPP
         numbers[chosen] = fcluster(linkage(centres[chosen]), radius, "distance")
     else:
         numbers[chosen] = 1

@@ -4,12 +4,13 @@ import csv
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image as Pillow
 
-from eval.mitosis import mitosis_cases, without_figures
-from eval.vision import measure
+from eval.mitosis import main, mitosis_cases, mitosis_figures, without_figures
 from models.backend import BackendInfo, Nuclei
 
+PATIENTS = ("Case_1", "Case_2")
 FIELDS = {"Case_1-01": [(40, 40), (40, 160)], "Case_1-02": [(100, 100)], "Case_2-01": []}
 
 
@@ -41,7 +42,8 @@ def data(tmp_path):
             rgb[y : y + 8, x : x + 8] = 255
         if name != "Case_1-02":
             rgb[160:168, 200:208] = 255  # and one is no figure
-        points += [[name, "mitosis", x, y] for x, y in figures] + [[name, "apoptosis", 204, 164]]
+        points += [[name, "mitosis", x, y] for x, y in figures]
+        points += [[name, "apoptosis", 204, 164]] if name == "Case_1-01" else []
         fields.append([name, name.split("-")[0]])
         Pillow.fromarray(rgb).save(folder / "images" / f"{name}.jpg", quality=100)
     for file, rows in (("points.csv", points), ("images.csv", fields)):
@@ -52,23 +54,42 @@ def data(tmp_path):
 
 @pytest.mark.parametrize("coarser", [1, 2])
 def test_finds_are_matched_to_annotated_figures_at_both_scales(data, coarser):
-    cases = list(mitosis_cases(Dots(), data / "mitosis" / "brecahad", coarser))
+    backends = dict.fromkeys(PATIENTS, Dots())
+    cases = list(mitosis_cases(backends, data / "mitosis" / "brecahad", coarser))
     assert [(c.found.tp, c.found.fp, c.found.fn) for c in cases] == [
         (1, 1, 1),
         (1, 0, 0),
         (0, 1, 0),
     ]
+    assert [case.marked.fp for case in cases] == [1, 0, 0], "the last one has no mark of its own"
     assert cases[0].area == pytest.approx(200 * 240 * 0.25**2 / 1e6)
     assert [c.name for c in without_figures(cases)] == ["Case_2-01"]
 
 
 def test_the_figures_are_pooled_and_by_patient(data):
-    got = {f.metric: f for f in measure(Dots(), data, None)}
+    backends = dict.fromkeys(PATIENTS, Dots())
+    figures = mitosis_figures(backends, data / "mitosis" / "brecahad")
+    got = {f.metric: f for f in figures}
     assert got["F1"].value == pytest.approx(4 / 7)
     assert got["precision"].value == pytest.approx(2 / 4)
+    assert got["precision at nuclei with a mark"].value == pytest.approx(2 / 3)
     assert got["recall"].value == pytest.approx(2 / 3)
     assert got["F1, Case 1 alone"].value == pytest.approx(2 / 3)
     assert got["F1, Case 1 alone"].n == 2
     assert got["false per mm²"].value == pytest.approx(1 / 0.003)
     assert got["F1 at 0.5 µm/px"].value == pytest.approx(4 / 7)
     assert "F1, Case 2 alone" not in got
+
+
+def test_each_patient_is_looked_at_by_the_network_that_never_saw_it(data):
+    class Blind(Dots):
+        def nuclei(self, image, concept):
+            return Nuclei(np.zeros(image.shape, np.int32), (), np.zeros(0, np.float32), 0.0, "made")
+
+    cases = mitosis_cases({"Case_1": Blind(), "Case_2": Dots()}, data / "mitosis" / "brecahad")
+    assert [(case.found.tp, case.found.fp) for case in cases] == [(0, 0), (0, 0), (0, 1)]
+
+
+def test_a_folder_without_a_run_is_the_users_mistake(data, tmp_path):
+    with pytest.raises(typer.BadParameter, match="mitosis-CASE"):
+        main(data, tmp_path)

@@ -7,13 +7,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from models import backends
 from models.backend import ALL_NUCLEI, BackendInfo, Image, Nuclei, NucleiBackend, OutOfRange
 from models.train import mitosis as training
 from models.train.config import MitosisConfig
-from models.train.mitosis import Batches, choose_threshold, colour, looked_at
-from models.train.pictures import Picture, split
+from models.train.finish_mitosis import Looked, best_threshold, run, score
+from models.train.mitosis import Batches, colour, looked_at
+from models.train.pictures import Marked, Picture, split
 from models.vision import mitosis as module
 from models.vision.mitosis import FIGURE, SIDE, MitosisNet, MitoticFigures, cut, scores
 
@@ -30,9 +32,11 @@ CONFIG = MitosisConfig(
     average=0.5,
     checkpoint_every=1,
     holdout=3,
-    prevalence=10.0,
+    marked_steps=2,
+    marked_rate=0.5,
     figures={"patches": "CC0"},
     fields={"fields": "CC0"},
+    marked={"marked": "CC0"},
     licence="made",
 )
 
@@ -179,9 +183,10 @@ def test_a_batch_is_half_figures_and_depends_on_nothing_but_its_number():
 def test_what_looks_like_a_figure_is_drawn_more_often():
     logits = [np.array([9.0, *[-9.0] * (len(p.others) - 1)], np.float32) for p in pictures()]
     batches = Batches(pictures(), CONFIG, logits)
-    for weights, per_picture in zip(batches.weights, (3, 5), strict=True):
-        assert weights.sum() == pytest.approx(1)
-        assert weights.reshape(-1, per_picture)[:, 0].sum() > 0.9
+    for pool, per_picture in zip(batches.pools[1:], (3, 5), strict=True):
+        assert pool.chances is not None
+        assert pool.chances.sum() == pytest.approx(1)
+        assert pool.chances.reshape(-1, per_picture)[:, 0].sum() > 0.9
 
 
 def test_crowded_fields_do_not_outweigh_the_others():
@@ -191,7 +196,8 @@ def test_crowded_fields_do_not_outweigh_the_others():
         for n in (1000, 250)
     ]
     patch = Picture("patches", "1", rgb, np.full((1, 2), 32.0), np.full((1, 2), 9.0), 0.1)
-    weights = Batches([*fields, patch], CONFIG).weights[1]
+    weights = Batches([*fields, patch], CONFIG).pools[2].chances
+    assert weights is not None
     assert weights[:1000].sum() == pytest.approx(0.5)
 
 
@@ -218,30 +224,94 @@ def test_what_outscores_most_figures_is_no_negative(monkeypatch):
     assert [picture.others[:, 0].tolist() for picture in kept] == [list(logit) for logit in logits]
 
 
-def test_the_threshold_weighs_recall_against_false_finds_at_the_prevalence(monkeypatch):
-    rgb, none = np.zeros((64, 64, 3), np.uint8), np.zeros((0, 2))
-    monkeypatch.setattr(training, "scores", lambda net, rgb, centres: centres[:, 0])
-    # the annotated centre comes first and is no candidate, and one figure has no candidate at all
-    found = [[9.0, 1.0], [9.0, 2.0, 0.5], [9.0, 3.0], [9.0]]
-    held = [Picture("p", "1", rgb, np.array([places] * 2).T, none, 0.25) for places in found]
-    held.append(Picture("f", "1", rgb, none, np.array([[1.5, 1.6, 0.0, 0.0]] * 2).T, 0.0))
-    assert choose_threshold(MitosisNet(), held, 1.0) == (2.0, 0.5, 0.0)
-    assert choose_threshold(MitosisNet(), held, 1000.0) == (1.0, 0.75, 2.0)
-    with pytest.raises(ValueError, match="no held-out"):
-        choose_threshold(MitosisNet(), held[3:], 1.0)
+def marked():
+    rng = np.random.default_rng(3)
+    fields = []
+    for i in range(4):
+        rgb = rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)
+        points, others = rng.uniform(20, 60, (2, 2)), rng.uniform(90, 108, (6, 2))
+        picture = Picture("marked", f"case {i // 2}", rgb, points, others, 0.01, marked=True)
+        fields.append(Marked(picture, points, np.vstack([points, others])))
+    return fields
+
+
+def test_marked_fields_give_a_part_of_the_figures_and_half_of_the_others():
+    fields = [field.picture for field in marked()]
+    batches = Batches([*pictures(), *fields], CONFIG.model_copy(update={"batch": 24}))
+    drawn = [(pool.count, pool.figure, pool.places[0][0] >= 17) for pool in batches.pools]
+    assert drawn == [
+        (8, True, False),
+        (4, True, True),
+        (3, False, False),
+        (3, False, False),
+        (6, False, True),
+    ]
+    assert batches[0].figure.tolist() == [1.0] * 12 + [0.0] * 12
+
+
+def test_the_threshold_has_the_best_f1_on_what_was_left_out():
+    def field(logits, points):
+        nuclei = np.array([[100.0 * i, 50.0] for i in range(len(logits))])
+        return Looked("1", nuclei[points], nuclei, np.array(logits, np.float32))
+
+    fields = [field([3.0, 2.0, 1.0, -np.inf], [0, 2]), field([0.5, -1.0], [0])]
+    assert score(fields, 2.5) == pytest.approx((0.5, 1.0, 1 / 3))
+    threshold = best_threshold(fields)
+    assert 0.4 < threshold < 0.5
+    assert score(fields, threshold) == pytest.approx((6 / 7, 3 / 4, 1.0))
+    assert fields[0].found(9.0) == (0, 0, 2)
+    with pytest.raises(ValueError, match="no marked figure"):
+        best_threshold(
+            [Looked("1", np.zeros((1, 2)), np.full((1, 2), 99.0), np.ones(1, np.float32))]
+        )
+
+
+def test_two_close_nuclei_are_one_find():
+    nuclei = np.array([[50.0, 50.0], [50.0, 70.0]])
+    logits = np.ones(2, np.float32)
+    assert Looked("1", np.array([[50.0, 60.0]]), nuclei, logits).found(0.0) == (1, 0, 0)
 
 
 def test_a_short_training_runs_resumes_and_ships_weights_that_load(tmp_path, monkeypatch):
     plain = module.plain_encoder
     monkeypatch.setattr(training, "adapted_encoder", lambda batches: module.fold_norms(plain()))
-    train, held = split(pictures(), CONFIG.holdout)
-    net = training.train(train, CONFIG, tmp_path)
-    again = training.train(train, CONFIG, tmp_path)  # all checkpoints are complete
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True)
-    )
-    training.ship(net, train, held, CONFIG, tmp_path)
-    loaded = MitoticFigures(Squares(), tmp_path / "mitosis.safetensors", device="cpu")
-    assert loaded.info.licence == "made"
-    assert "| patches | 8 | 8 | 24 | CC0 |" in (tmp_path / "mitosis.md").read_text("utf-8")
+    config = CONFIG.model_copy(update={"batch": 24})
+    run(pictures(), marked(), config, tmp_path)
+    files = [f"mitosis{end}.safetensors" for end in ("", "-case 0", "-case 1")]
+    first = [load_file(tmp_path / file) for file in files]
+    run(pictures(), marked(), config, tmp_path)  # all checkpoints are complete
+    for file, weights in zip(files, first, strict=True):
+        again = load_file(tmp_path / file)
+        assert all(torch.equal(again[name], weights[name]) for name in weights)
+    loaded = [MitoticFigures(Squares(), tmp_path / file, device="cpu") for file in files]
+    assert loaded[0].info.licence == "made"
+    states = [one.net.state_dict()["head.1.weight"] for one in loaded]
+    assert not torch.equal(states[0], states[1])
+    card = (tmp_path / "mitosis.md").read_text("utf-8")
+    assert "| patches | 8 | 8 | 24 | CC0 |" in card
+    assert "| marked | 4 | 8 | 24 | CC0 |" in card
+
+
+def test_what_is_far_below_at_the_first_look_gets_no_other(monkeypatch):
+    sides: list[tuple[int, int]] = []
+
+    def told(net, rgb, centres, side=SIDE):
+        sides.append((side, len(centres)))
+        return (centres[:, 0] - 60).astype(np.float32) + side / 1000
+
+    monkeypatch.setattr(module, "scores", told)
+    rgb = np.zeros((200, 200, 3), np.uint8)
+    centres = np.array([[61.0, 50.0], [58.0, 50.0], [50.0, 50.0], [3.0, 50.0]])
+    found = module.looks(MitosisNet(), rgb, centres, 0.0)
+    assert sides == [(80, 3), (64, 2), (96, 2), (112, 2)]
+    assert found == pytest.approx([1.088, -1.912, -9.92, -np.inf], abs=1e-4)
+
+
+def test_the_shipped_network_is_measured_and_finds_no_figure_in_normal_skin(skin):
+    shipped = backends.load("mitosis")
+    quality = shipped.cells[FIGURE]
+    assert quality is not None
+    assert (quality.metric, quality.n) == ("F1", 18)
+    answer = shipped.nuclei(skin, FIGURE)
+    assert answer.kinds == ()
+    assert 0 < answer.present < 0.5
