@@ -83,8 +83,7 @@ def shaped(sampler: Sampler, name: str) -> Draft:
 def _drawn(sampler: Sampler, kind: str, taken: Sequence[Mention], beside: bool) -> Mention:
     """Something for a slot, of one of the kinds that `shapes.toml` explains."""
     if kind == "nuclei":
-        everything = [one for one, _ in sampler.words.entities if one.target is None]
-        return sampler.rng.choice(everything)
+        return sampler.nuclei()
     if kind == "either":
         kind = sampler.rng.choice(("cell", "countable"))
     of: Kind = "cell" if kind == "cell" else "region"

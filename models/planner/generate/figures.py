@@ -6,10 +6,11 @@ The same words ask for both, so only the thread's results tell which it is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from models.planner.generate.drafts import Draft, Part, nouns
+from models.planner.generate.entities import Mention
 from models.planner.generate.intents import Intent, Known, Reply, Want
 from models.planner.generate.pointers import Pointers
 from models.planner.generate.results import SHARE, count_in
@@ -44,22 +45,22 @@ class Figures:
         found = [figure for one in known for figure in self._of(one)]
         return self._draft("figure", [*found, *self._pairs(found)])
 
-    def among(self) -> Draft | None:
-        """Cells as a share of all nuclei where they were counted: these are to be counted too."""
+    def among(self, every: Mention) -> Draft | None:
+        """Cells as a share of all nuclei where they were counted: `every` is to be counted too."""
         cells = [k for k in self.thread.known() if k.mention.kind == "cell" and k.mention.target]
         cells = [k for k in cells if self.thread.unique(k)]
         if not cells:
             return None
         known = self.rng.choice(cells)
         scope = self.thread.scope_of(known.number)
-        every = replace(known.mention, target=None, organ=None)
         here = [k for k in self.thread.known() if self.thread.scope_of(k.number) == scope]
         if scope.outside is not None or any(k.mention.target is None for k in here):
             return None  # the latter: it follows from two figures that the thread states
         slots, section = {"x": nouns(known)}, "refer.among.all"
         if scope.within is not None:
             slots["r"], section = nouns(scope.within), "refer.among.in"
-        return Draft(Intent("", (Want((every,), (scope,)),)), (Part(section, slots),))
+        intent = Intent(f"follow.{section}", (Want((every,), (scope,)),))
+        return Draft(intent, (Part(section, slots),))
 
     def _pairs(self, found: Sequence[_Figure]) -> Iterator[_Figure]:
         """Two regions of which the same is asked and known: "cortex and medulla, in percent"."""
@@ -98,7 +99,8 @@ class Figures:
         measured = self.thread.has("measure", known.number)
         if self.thread.unscoped(known) and (SHARE in line or not measured):
             yield "percent", SHARE in line
-        yield "area", measured
+        if not self.thread.line_of("measure", known.number).endswith("px"):
+            yield "area", measured
         yield "pieces", self.thread.has("extract_boxes", known.number)
 
     def _of_cells(self, known: Known, line: str) -> Iterator[tuple[str, bool]]:

@@ -49,7 +49,14 @@ def _english() -> dict[str, Any]:
     return tomllib.loads(_file("english.toml"))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=len(LANGUAGES))
+def uncut(code: str) -> tuple[frozenset[str], frozenset[str]]:
+    """First words of names that nobody cuts to their head, and heads that say too little."""
+    data = tomllib.loads(_file("heads.toml"))
+    return frozenset(data["anatomical"]), frozenset(data["general"][code])
+
+
+@lru_cache(maxsize=16)
 def _rows(name: str) -> tuple[dict[str, str], ...]:
     return tuple(csv.DictReader(_file(name).splitlines()))
 

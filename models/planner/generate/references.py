@@ -156,7 +156,7 @@ class References:
 
     def _among(self) -> Draft | None:
         """Cells as a share of all nuclei."""
-        return Figures(self.thread, self.rng).among()
+        return Figures(self.thread, self.rng).among(self.sampler.nuclei())
 
     # -- several calls: "measure both regions", "the first and the last one, boxed"
     def _several(self) -> Draft | None:

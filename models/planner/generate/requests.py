@@ -39,6 +39,10 @@ class Sampler:
         self.organ = self.organ or found.organ
         return found
 
+    def nuclei(self) -> Mention:
+        """All of them, of no type."""
+        return self.rng.choice([one for one, _ in self.words.entities if one.target is None])
+
     def several(self, kind: Kind, **options: Any) -> tuple[Mention, ...]:
         """One entity or more."""
         number = _NUMBERS.index(pick(self.rng, "targets")) + 1

@@ -14,8 +14,11 @@ from models.planner.generate.results import World, retold
 from models.planner.replies import reply_text
 from models.planner.serialise import Call, Turn
 
-_SEVERAL = ("conditional", "chain", "share.region", "follow.same.part")
-"""Intents about a region and what is in it: what "it" means afterwards can't be told."""
+_SEVERAL = (
+    *("conditional", "chain", "share.region", "follow.same.part", "follow.same.share"),
+    "follow.refer.among",
+)
+"""Intents about one thing and what it is a part of: what "it" means afterwards can't be told."""
 _UNORDERED = ("share", "compare", "idiom", "follow.same.share", "follow.same.part")
 """Intents whose words may name the second call first: "what share of the tumor is necrosis?"."""
 

@@ -127,9 +127,8 @@ class Variations:
         known = self.one
         if known is None or known.mention.kind != "cell" or known.mention.target is None:
             return None
-        everything = replace(known.mention, target=None, organ=None)
         scope = self.thread.scope_of(known.number)
-        return self._varied(name, Want(()), everything, scope, {"x": known})
+        return self._varied(name, Want(()), self.sampler.nuclei(), scope, {"x": known})
 
     def _part(self, name: str) -> Draft | None:
         known = self.one
