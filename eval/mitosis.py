@@ -7,9 +7,9 @@ of the same run that saw none of that patient's, with a threshold chosen on the 
 from __future__ import annotations
 
 import csv
-import json as jsonlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,7 @@ import typer
 from PIL import Image as Pillow
 
 from eval.metrics import Detection, match_centres
-from eval.vision import Figure, figure, pooled, show
+from eval.vision import Figure, figure, pooled, printed, show
 from models.backend import Image, NucleiBackend
 from models.tiling import centroids
 
@@ -104,19 +104,28 @@ def mitosis_figures(backends: Mapping[str, NucleiBackend], folder: Path) -> list
         cases = list(mitosis_cases(backends, folder, coarser))
         groups = [case.case for case in cases]
         for metric in ("F1", "precision", "recall"):
-            statistic = pooled([case.found for case in cases], metric.lower())
+            statistic = _pooled([case.found for case in cases], metric.lower())
             figures.append(figure(TASK, f"{metric}{suffix}", statistic, groups))
-        statistic = pooled([case.marked for case in cases], "precision")
+        statistic = _pooled([case.marked for case in cases], "precision")
         figures.append(figure(TASK, f"precision at nuclei with a mark{suffix}", statistic, groups))
         none = without_figures(cases)
         statistic, names = false_per_mm2(none), [case.name for case in none]
         figures.append(figure(TASK, f"false per mm²{suffix}", statistic, names))
         for patient in sorted({case.case for case in cases} - {case.case for case in none}):
             own = [case for case in cases if case.case == patient]
-            statistic, names = pooled([case.found for case in own]), [case.name for case in own]
+            statistic, names = _pooled([case.found for case in own]), [case.name for case in own]
             metric = f"F1{suffix}, {patient.replace('_', ' ')} alone"
             figures.append(figure(TASK, metric, statistic, names))
     return figures
+
+
+def _pooled(
+    detections: list[Detection], metric: str = "f1"
+) -> Callable[[npt.NDArray[np.int64]], float]:
+    """As `pooled`; not a number where what is drawn has no figure to be found."""
+    statistic = pooled(detections, metric)
+    annotated = np.array([found.tp + found.fn for found in detections])
+    return lambda indices: statistic(indices) if annotated[indices].any() else math.nan
 
 
 def without_figures(cases: list[MitosisCase]) -> list[MitosisCase]:
@@ -149,15 +158,17 @@ def main(
         path.stem.removeprefix(prefix): MitoticFigures(nuclei, path)
         for path in sorted(folds.glob(f"{prefix}*.safetensors"))
     }
-    if not backends:
-        raise typer.BadParameter(f"{folds} has no {prefix}CASE.safetensors of a training run.")
-    figures = mitosis_figures(backends, data / "mitosis" / "brecahad")
+    folder = data / "mitosis" / "brecahad"
+    with (folder / "images.csv").open(newline="", encoding="utf-8") as handle:
+        missing = sorted({row["case"] for row in csv.DictReader(handle)} - set(backends))
+    if missing:
+        raise typer.BadParameter(f"{folds} has no {prefix}{missing[0]}.safetensors of a run.")
+    figures = mitosis_figures(backends, folder)
     if json:
         info = MitoticFigures(nuclei, folds / "mitosis.safetensors").info
-        report = {"info": asdict(info), "figures": [asdict(one) for one in figures]}
-        command = "python -m eval.mitosis --data DIR --folds DIR --json"
-        whole = {"command": command, "backends": [report], "limit": None}
-        print(jsonlib.dumps(whole, indent=1, ensure_ascii=False))
+        folded = {k: v for one in backends.values() for k, v in one.info.weights.items()}
+        info = replace(info, weights=folded | info.weights)
+        printed(info, figures, "python -m eval.mitosis --data DIR --folds DIR --json")
     else:
         show(figures)
 

@@ -10,9 +10,8 @@ network's own.
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +24,7 @@ from rich.progress import track
 
 from eval.metrics import bootstrap, dice
 from eval.organ import external_rows
-from eval.vision import TEST_MPP, Figure, show
+from eval.vision import TEST_MPP, Figure, printed, show
 from models.backend import Image, RegionBackend
 from models.backends import load, tissue_mask
 from models.train.settled import typed_nuclei
@@ -281,10 +280,7 @@ def main(
     asked = concept or list(loaded[0].regions)
     figures = region_figures(list(region_cases(loaded, data, asked)))
     if json:
-        report = {"info": asdict(loaded[0].info), "figures": [asdict(f) for f in figures]}
-        command = "python -m eval.regions --data DIR --folds DIR --json"
-        whole = {"command": command, "backends": [report], "limit": None}
-        print(jsonlib.dumps(whole, indent=1, ensure_ascii=False))
+        printed(loaded[0].info, figures, "python -m eval.regions --data DIR --folds DIR --json")
     else:
         show(figures)
 

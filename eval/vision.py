@@ -29,7 +29,7 @@ from eval.metrics import (
     r_squared,
     typed_detection,
 )
-from models.backend import ALL_NUCLEI, Image, NucleiBackend, TissueBackend
+from models.backend import ALL_NUCLEI, BackendInfo, Image, NucleiBackend, TissueBackend
 from tools.errors import BadInput
 
 TEST_MPP = 0.25
@@ -193,6 +193,8 @@ def load_backends(name: str) -> list[Any]:
         return [FlowNuclei(Path(name))]
     from models.backends import LOADERS, load
 
+    if name == "mitosis":
+        raise BadInput("The mitotic figures are measured by `python -m eval.mitosis`.")
     if name == "default":
         return [load(trained) for trained in ("flow", "probe")]
     if name not in LOADERS:
@@ -215,6 +217,13 @@ def measure(backend: Any, data: Path, limit: int | None) -> list[Figure]:
         steps = track(rows, "organ", console=Console(stderr=True), transient=True)
         figures += tissue_figures(list(organ.tissue_cases(backend, data, steps)))
     return figures
+
+
+def printed(info: BackendInfo, figures: Sequence[Figure], command: str) -> None:
+    """Print the figures of one backend as JSON, as `python -m models.train figures` reads them."""
+    report = {"info": asdict(info), "figures": [asdict(one) for one in figures]}
+    whole = {"command": command, "backends": [report], "limit": None}
+    print(jsonlib.dumps(whole, indent=1, ensure_ascii=False))
 
 
 def show(figures: Sequence[Figure], title: str = "") -> None:

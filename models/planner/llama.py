@@ -2,7 +2,8 @@
 
 A pass reads all weights once, whether for one token or for eight. transformers' general code adds
 a quarter to that, and seconds to import; what is computed here is the same (Touvron et al.,
-arXiv:2302.13971; grouped queries: Ainslie et al., EMNLP 2023).
+arXiv:2302.13971; grouped queries: Ainslie et al., EMNLP 2023) for the one base that is pinned by
+its digest: tied embeddings, SiLU, rotary angles without scaling. The tests compare the two.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Llama:
         sin = angles.sin().to(self._words.dtype)
         turn = cos[:, None], torch.cat((-sin, sin), 1)[:, None]
         own = torch.block_diag(*(torch.ones(length, length).tril() for length in lengths)).bool()
-        mask = torch.cat([own.new_ones(len(place), start), own], 1) if end > 1 else None
+        mask = torch.cat([own.new_ones(len(place), start), own], 1)
         x = self._words[torch.tensor([token for text in texts for token in text])]
         for layer, kept in zip(self._layers, memory.values.unbind(1), strict=True):
             both = linear(self._norm(x, layer.before), layer.query_key_value)
@@ -120,7 +121,7 @@ class Llama:
         kept: Tensor,
         span: tuple[int, int],
         turn: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Tensor,
     ) -> Tensor:
         """Attention (n, width) of queries, keys and values `both` (n, …); keeps the latter two."""
         start, end = span

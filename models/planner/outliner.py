@@ -25,7 +25,7 @@ from models.planner.fetch import file_sha256
 from models.planner.outline import END, SYMBOLS, Outline
 
 WEIGHTS = Path(__file__).with_name("outline.safetensors")
-_BUCKETS = 2**15
+BUCKETS = 2**15
 _WORD, _SYMBOL, _HIDDEN = 64, 48, 192
 _DROPOUT = 0.1
 _PARTS = 4
@@ -61,7 +61,7 @@ def _buckets(word: str) -> list[int]:
     parts = [word]
     if len(word) > _PARTS:
         parts += [f"{word[:4]}-", f"{word[:6]}-", f"-{word[-4:]}"]
-    found = [1 + zlib.crc32(part.encode()) % (_BUCKETS - 1) for part in parts]
+    found = [1 + zlib.crc32(part.encode()) % (BUCKETS - 1) for part in parts]
     return found + [0] * (_PARTS - len(found))
 
 
@@ -90,7 +90,7 @@ class OutlineNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words = nn.EmbeddingBag(_BUCKETS, _WORD, mode="sum", sparse=True, padding_idx=0)
+        self.words = nn.EmbeddingBag(BUCKETS, _WORD, mode="sum", sparse=True, padding_idx=0)
         nn.init.normal_(self.words.weight, std=0.1)
         self.reader = nn.GRU(_WORD, _HIDDEN // 2, batch_first=True, bidirectional=True)
         self.begin = nn.Linear(2 * _HIDDEN, _HIDDEN)

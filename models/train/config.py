@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 
 class _Config(BaseModel):
@@ -113,7 +113,7 @@ class MitosisConfig(Schedule):
         steps: further steps, on all groups and what those chose.
         marked_steps: steps after them, with the fields in which every figure is marked.
         marked_rate: learning rate of these, as a share of `rate` and `encoder_rate`.
-        batch: crops a step, half of them figures.
+        batch: crops a step, half of them figures; a multiple of 24.
         holdout: every so-manyth group of a set is kept to be looked at with the result.
         figures: name of a folder of patches under `mitosis` to the licence of its data.
         fields: folder of fields without known figures, under the data folder, to its licence.
@@ -124,7 +124,7 @@ class MitosisConfig(Schedule):
     seed: int
     first_steps: PositiveInt
     steps: PositiveInt
-    batch: PositiveInt
+    batch: Annotated[PositiveInt, Field(multiple_of=24)]
     holdout: PositiveInt
     marked_steps: PositiveInt
     marked_rate: PositiveFloat

@@ -39,7 +39,6 @@ class Picture:
         figures: float (n, 2), rows and columns, px: where there is a mitotic figure, its centre,
             and then the nuclei that would be taken for it.
         others: float (m, 2), rows and columns of other nuclei.
-        area: mm² in which `others` are complete.
         marked: whether it is a field in which every figure is marked.
     """
 
@@ -48,7 +47,6 @@ class Picture:
     rgb: npt.NDArray[np.uint8]
     figures: npt.NDArray[np.float64]
     others: npt.NDArray[np.float64]
-    area: float
     marked: bool = False
 
 
@@ -97,9 +95,8 @@ def read_patches(folder: Path, source: str, nuclei: Nuclei) -> list[Picture]:
         near = found[np.linalg.norm(found - middle, axis=1) * WORKING_MPP <= _NEAR_UM]
         inner = (np.abs(found - middle) < middle - EDGE).all(axis=1)
         others = found[inner & (away * WORKING_MPP >= _FAR_UM)]
-        seen = (middle * 2 - 2 * EDGE).prod() * WORKING_MPP**2 - np.pi * _FAR_UM**2
         group = row["slide"] or row["path"]
-        pictures.append(Picture(source, group, rgb, np.vstack([middle, near]), others, seen / 1e6))
+        pictures.append(Picture(source, group, rgb, np.vstack([middle, near]), others))
     return pictures
 
 
@@ -108,9 +105,8 @@ def read_fields(folder: Path, source: str, nuclei: Nuclei) -> list[Picture]:
     pictures = []
     for path in sorted((folder / "images").iterdir()):
         rgb = np.asarray(Pillow.open(path).convert("RGB"))
-        area = rgb.shape[0] * rgb.shape[1] * WORKING_MPP**2 / 1e6
         slide, none = path.stem.split("_y")[0], np.zeros((0, 2))  # crops of a slide are NAME_yN_xN
-        pictures.append(Picture(source, slide, rgb, none, nuclei.centres(rgb), area))
+        pictures.append(Picture(source, slide, rgb, none, nuclei.centres(rgb)))
     return pictures
 
 
@@ -150,8 +146,7 @@ def read_marked(folder: Path, source: str, nuclei: Nuclei) -> list[Marked]:
         away = np.linalg.norm(found[:, None] - points, axis=2).min(axis=1, initial=np.inf)
         figures = np.vstack([points, found[away * WORKING_MPP <= _NEAR_UM]])
         others = found[away * WORKING_MPP > FIGURE_UM]
-        area = rgb.shape[0] * rgb.shape[1] * WORKING_MPP**2 / 1e6
-        picture = Picture(source, row["case"], rgb, figures, others, area, marked=True)
+        picture = Picture(source, row["case"], rgb, figures, others, marked=True)
         fields.append(Marked(picture, points, found))
     return fields
 

@@ -249,7 +249,7 @@ class MitoticFigures:
 def together(
     centres: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int32]:
-    """Numbers from 1 of the chosen nuclei, one to those within 7.5 µm of each other; else 0.
+    """Numbers from 1 of the chosen nuclei, one to a chain of steps of up to 7.5 µm; else 0.
 
     Args:
         centres: float (n, 2), rows and columns in px at `WORKING_MPP`.

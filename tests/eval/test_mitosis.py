@@ -91,5 +91,5 @@ def test_each_patient_is_looked_at_by_the_network_that_never_saw_it(data):
 
 
 def test_a_folder_without_a_run_is_the_users_mistake(data, tmp_path):
-    with pytest.raises(typer.BadParameter, match="mitosis-CASE"):
+    with pytest.raises(typer.BadParameter, match="mitosis-Case_1"):
         main(data, tmp_path)

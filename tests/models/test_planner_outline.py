@@ -163,7 +163,7 @@ def test_training_learns_and_writes_weights_that_load(
     after = Outliner(tmp_path / "on" / "outline.safetensors").read("> count nuclei", 1)
     count = Outline(("count *",))
     assert after.of(count) == pytest.approx(opinion.of(count), abs=0.01)
-    assert "begun from" in (tmp_path / "on" / "outline.md").read_text(encoding="utf-8")
+    assert "Begun from" in (tmp_path / "on" / "outline.md").read_text(encoding="utf-8")
 
 
 def test_a_network_reads_each_thread_of_a_batch_alone() -> None:

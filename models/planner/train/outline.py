@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from torch.nn.utils import rnn
 from models.planner.fetch import file_sha256
 from models.planner.generate import examples
 from models.planner.outline import Outline
-from models.planner.outliner import Opinion, OutlineNet, Outliner, classes, tokens
+from models.planner.outliner import BUCKETS, Opinion, OutlineNet, Outliner, classes, tokens
 from models.planner.serialise import TEMPLATE, thread_text
 
 _BATCH = 128
@@ -123,34 +123,40 @@ def main(
     metadata = {"licence": "Apache-2.0", "seed": str(seed), "examples": str(count)}
     save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, path, metadata)
     path.chmod(0o644)
-    begun = f"begun from `{start.name}`, SHA-256 `{file_sha256(start)[:12]}`; " if start else ""
-    text = f"""# Outline network
+    run = {"count": count, "epochs": epochs, "rate": rate, "seed": seed}
+    result = f"the whole outline of {share:.1%} right, at {loss:.3f} nats"
+    path.with_suffix(".md").write_text(_card(path, run, start, result), encoding="utf-8")
+    print(path)
+
+
+def _card(path: Path, run: Mapping[str, float], start: Path | None, result: str) -> str:
+    options = " ".join(f"--{name} {value:g}" for name, value in run.items() if name != "count")
+    begun = f"Begun from weights with SHA-256 `{file_sha256(start)[:12]}`.\n" if start else ""
+    return f"""# Outline network
 
 | | |
 | --- | --- |
 | file | `outline.safetensors`, SHA-256 `{file_sha256(path)}` |
-| what | words hashed to {net.words.num_embeddings:,} buckets, two GRUs with attention, float16 |
+| what | words hashed to {BUCKETS:,} buckets, two GRUs with attention, float16 |
 | licence | Apache-2.0 |
 | input and output | a thread in the form of `serialise.py` (`{TEMPLATE}`); see `outline.py` |
 
 ## Training
-{begun}{count:,} examples of `models.planner.generate`, seed {seed}, {epochs} times over; Adam
-at {rate:g}, falling to zero; {_BATCH} examples a step. Of {_HELD_BACK:,} held back it has the
-whole outline of {share:.1%} right, at {loss:.3f} nats.
+{begun}{run["count"]:,} examples of `models.planner.generate`, seed {run["seed"]}, {run["epochs"]}
+times over; Adam at {run["rate"]:g}, falling to zero; {_BATCH} examples a step. Of {_HELD_BACK:,}
+held back it has {result}.
 
 ## Measured
 With and without it and the other second opinions: `eval/LOG.md`.
 
 ## Retrain
-`python -m models.planner.train.outline --out DIR --count {count} --epochs {epochs} --rate {rate:g}
---seed {seed}`
+`python -m models.planner.train.outline --out DIR --count {run["count"]}
+{options}{" --start WEIGHTS" if start else ""}`
 
 ## Limits
 It reads the last 96 words of a thread. Alone it plans nothing:
 `agent/planners/second.py` says what its opinion is good for.
 """
-    path.with_suffix(".md").write_text(text, encoding="utf-8")
-    print(path)
 
 
 if __name__ == "__main__":
