@@ -179,8 +179,6 @@ class RegionConfig(Schedule):
         holdout: every so-manyth group of the sources of fold 0 is kept back for calibration.
         concepts: ontology names that it is taught.
         declared: those of them that it answers: whose quality on left-out sources will do.
-        scales: concept to the scales at which it is looked for (`vision.regions.Prompt`), where
-            they are not 1 alone.
         false_masks: share of kept-back images without a concept that may be said to hold it.
         least_evidence: concept to the evidence below which it is never said to be there, where
             what is kept back holds too few look-alikes.
@@ -197,7 +195,6 @@ class RegionConfig(Schedule):
     holdout: PositiveInt
     concepts: list[str]
     declared: list[str]
-    scales: dict[str, list[float]] = {}
     false_masks: PositiveFloat
     least_evidence: dict[str, float] = {}
     licence: str

@@ -21,7 +21,6 @@ from models.train.areas import NO, UNKNOWN, YES, Area
 from models.train.config import RegionConfig
 from models.vision.regions import (
     ASSUMED_MPP,
-    ONE,
     WORKING_MPP,
     Prompt,
     RegionNet,
@@ -57,16 +56,15 @@ def concept_texts(concepts: Sequence[str]) -> Tensor:
     return torch.stack([embed(phrases(concept)).mean(dim=0) for concept in concepts])
 
 
-def look(net: RegionNet, areas: Sequence[Area], text: Tensor, config: RegionConfig) -> list[Held]:
+def look(net: RegionNet, areas: Sequence[Area], text: Tensor) -> list[Held]:
     """What `net` makes of some of `areas`, which it was not trained on."""
-    scales = [config.scales.get(concept, ONE) for concept in config.concepts]
     net = net.to(memory_format=torch.channels_last)
     held = []
     for source in sorted({area.source for area in areas}):
         own = [area for area in areas if area.source == source]
         for index in np.unique(np.linspace(0, len(own) - 1, _MOST_OF_A_SET).astype(int)):
             area = own[int(index)]
-            logits = encode(net, Image(area.rgb, area.mpp), text, scales).astype(np.float16)
+            logits = encode(net, Image(area.rgb, area.mpp), text).astype(np.float16)
             held.append(Held(source, area.says[_reduced(area.mask, logits)], area.share, logits))
     return held
 
@@ -171,8 +169,7 @@ def write_weights(
             if concept in config.least_evidence:
                 offset = min(offset, -slope * config.least_evidence[concept])
             edge = choose_edge([edge_scores(held, index) for held in (left_out, kept_back)])
-            scales = tuple(config.scales.get(concept, ONE))
-            prompts[concept] = Prompt(edge, slope, offset, scales)
+            prompts[concept] = Prompt(edge, slope, offset)
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     tensors["concepts"] = concept_texts(list(prompts))
     settings = {
@@ -239,8 +236,6 @@ scale (0.6 to 1.7), quarter turns, mirroring, stain in optical density, coarser 
 noise, JPEG. Weights are an exponential moving average ({config.average:g} a step).
 
 ## Chosen on images that were not trained on
-Logits are averaged over scales, {json.dumps(config.scales)},
-the others at 1; these were chosen on the left-out sources.
 Two networks of {config.fold_steps} steps, each trained without a half of the sources, looked at
 what they had not seen. The shipped network goes on from the one without
 {first}

@@ -126,7 +126,7 @@ def run(data: Path, config: RegionConfig, out: Path) -> None:
         unseen = [area for area in areas if fold_of(area, areas, config) == fold]
         print(f"fold {fold}: {len(seen)} images to train on, {len(unseen)} left out", flush=True)
         nets.append(train(seen, config, config.fold_steps, out / f"fold-{fold}"))
-        held.append(look(nets[fold], unseen, text, config))
+        held.append(look(nets[fold], unseen, text))
     for fold in FOLDS:
         other = held[1 - fold]
         sources = [name for name, source in config.sources.items() if source.fold != fold]
@@ -134,8 +134,7 @@ def run(data: Path, config: RegionConfig, out: Path) -> None:
     seen = [area for area in areas if not kept_back(area, areas, config)]
     net = train(seen, config, config.steps, out / "regions", nets[0])
     left_out = held[0] + held[1]
-    kept = [area for area in areas if kept_back(area, areas, config)]
-    back = look(net, kept, text, config)
+    back = look(net, [area for area in areas if kept_back(area, areas, config)], text)
     path = out / "regions.safetensors"
     prompts = write_weights(net, left_out, back, list(config.sources), config, path)
     size = sum(p.numel() for p in net.parameters())

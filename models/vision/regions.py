@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,6 @@ ASSUMED_MPP = 0.35
 """µm/px taken for an image whose pixel size nobody knows: half way from 40x to 20x, so that either
 lies in the range of scales that the network was trained on."""
 Logits = npt.NDArray[np.float32]
-ONE = (1.0,)
 _OUT_MPP = WORKING_MPP * OUT_STRIDE
 _MPP_RANGE = (0.15, 2.0)
 _CORE = 512
@@ -110,14 +109,11 @@ class Prompt:
     Attributes:
         edge: logit above which a pixel belongs to the concept.
         slope, offset: of the presence, `sigmoid(slope * evidence(logits) + offset)`.
-        scales: at which the image is looked at, as shares of `WORKING_MPP`'s; the logits' mean
-            counts. Structures differ in size between organs, and some sets state no pixel size.
     """
 
     edge: float
     slope: float
     offset: float
-    scales: tuple[float, ...] = ONE
 
     def present(self, logits: Logits) -> float:
         """The probability that the concept is in an image of these logits."""
@@ -131,42 +127,26 @@ def evidence(logits: Logits) -> float:
     return float(np.partition(flat, -most)[-most:].astype(np.float32).mean())
 
 
-def working_shape(image: Image, scale: float = 1.0) -> tuple[int, int]:
-    """Height and width of `image` at `WORKING_MPP`, in px; `scale` times as large."""
-    scale = min((image.mpp or ASSUMED_MPP) * scale, _MPP_RANGE[1]) / WORKING_MPP
+def working_shape(image: Image) -> tuple[int, int]:
+    """Height and width of `image` at `WORKING_MPP`, in px."""
+    scale = min(image.mpp or ASSUMED_MPP, _MPP_RANGE[1]) / WORKING_MPP
     height, width = (max(8, round(side * scale)) for side in image.shape)
     return height, width
 
 
-def encode(
-    net: RegionNet, image: Image, text: Tensor, scales: Sequence[Sequence[float]] = ()
-) -> Logits:
-    """Logits of `text` over the whole image.
+@torch.inference_mode()
+def encode(net: RegionNet, image: Image, text: Tensor) -> Logits:
+    """Logits of `text` over the whole image, tile by tile.
 
     Args:
         net: in evaluation mode.
         image: any size.
         text: (K, `WIDTH`).
-        scales: for each text those whose mean is taken; by default 1 for all.
 
     Returns:
         float32 (K, h, w), at `WORKING_MPP * OUT_STRIDE` µm/px, rounded up.
     """
-    scales = scales or [ONE] * len(text)
-    height, width = (-(-side // OUT_STRIDE) for side in working_shape(image))
-    out = np.zeros((len(text), height, width), np.float32)
-    for scale in sorted({one for own in scales for one in own}):
-        asked = [index for index, own in enumerate(scales) if scale in own]
-        for index, found in zip(asked, _tiled(net, image, text[asked], scale), strict=True):
-            resized = Pillow.fromarray(found).resize((width, height), Pillow.Resampling.BILINEAR)
-            out[index] += np.asarray(resized) / len(scales[index])
-    return out
-
-
-@torch.inference_mode()
-def _tiled(net: RegionNet, image: Image, text: Tensor, scale: float) -> Logits:
-    """Logits of `text` at one scale, tile by tile."""
-    height, width = working_shape(image, scale)
+    height, width = working_shape(image)
     rgb = np.asarray(Pillow.fromarray(image.rgb).resize((width, height), Pillow.Resampling.BOX))
     out = np.zeros((len(text), -(-height // OUT_STRIDE), -(-width // OUT_STRIDE)), np.float32)
     for tile in tiles((height, width), _CORE, _HALO):
@@ -236,15 +216,11 @@ class TextRegions:
         """
         read = read_weights(weights)
         prompts = json.loads(read.settings["prompts"])
-        self.prompts = {
-            name: Prompt(**prompt | {"scales": tuple(prompt.get("scales", ONE))})
-            for name, prompt in prompts.items()
-        }
-        self._scales = [prompt.scales for prompt in self.prompts.values()]
+        self.prompts = {name: Prompt(**prompt) for name, prompt in prompts.items()}
         self.sources: tuple[str, ...] = tuple(json.loads(read.settings["sources"]))
         self._text = read.tensors.pop("concepts")
         self.net = ready(RegionNet(), read.tensors, device)
-        self.info = read.info("regions", "3")
+        self.info = read.info("regions", "2")
         figures = read_figures(weights)
         kinds = {kind: taught for kind, taught in _SEEN_AS.items() if taught in self.prompts}
         self._taught = {name: name for name in self.prompts} | kinds
@@ -279,4 +255,4 @@ class TextRegions:
         return said
 
     def _encode(self, image: Image) -> npt.NDArray[np.float16]:
-        return encode(self.net, image, self._text, self._scales).astype(np.float16)
+        return encode(self.net, image, self._text).astype(np.float16)

@@ -105,18 +105,6 @@ def test_the_half_turn_of_an_image_has_the_half_turned_logits(backend, skin):
     assert np.abs(once - turned[:, ::-1, ::-1]).max() < 0.1
 
 
-def test_logits_are_the_mean_over_the_scales_that_each_text_asks_for(backend, skin):
-    torch.manual_seed(0)
-    text = torch.randn(2, 384)
-    once = encode(backend.net, skin, text)
-    finer = encode(backend.net, skin, text, [(2.0,), (2.0,)])
-    mixed = encode(backend.net, skin, text, [(1.0,), (1.0, 2.0)])
-    assert once.shape == finer.shape == mixed.shape == (2, 100, 100)
-    assert not np.allclose(once, finer, atol=0.1)
-    assert np.allclose(mixed[0], once[0])
-    assert np.allclose(mixed[1], (once[1] + finer[1]) / 2, atol=1e-5)
-
-
 def test_an_outline_has_no_specks_and_no_pinholes():
     logits = np.full((60, 60), -3.0, np.float32)
     logits[20:50, 20:50] = 3
