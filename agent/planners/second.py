@@ -23,22 +23,25 @@ from models.planner.outliner import Outliner
 from models.planner.serialise import Call, Turn, thread_text
 from models.planner.spelling import mended
 
-WEIGHT = 0.3
+WEIGHT = 0.4
 """What a nat of the outline's likelihood counts beside one of the model's."""
-RULES = 2.5
+RULES = 3.0
 """Margin of the rules planner's plan, in nats."""
 OUTLINE = 1.0
-"""Margin of the plan with the likeliest outline, in nats."""
-LEAST = 2.0
-"""How much likelier that outline must be than that of the model's plan, in nats, to be tried: the
-model writes another plan for it."""
+"""Margin of a plan with a likely outline, in nats."""
+OUTLINES = 2
+"""So many of the likeliest outlines are tried."""
+LEAST = 0.5
+"""How much likelier such an outline must be than that of the model's plan, in nats: the model
+writes another plan for it."""
 ORGAN = 8.0
 """Margin of a tissue check of an organ that is spoken of, where the model's own is not, in nats."""
 
 
 def margins() -> str:
     """The weight and the margins, for records of runs."""
-    return f"outline {OUTLINE:g} (weight {WEIGHT:g}), rules {RULES:g}, organ {ORGAN:g} nats"
+    tried = f"{OUTLINES} outlines from {LEAST:g}: {OUTLINE:g} (weight {WEIGHT:g})"
+    return f"{tried}, rules {RULES:g}, organ {ORGAN:g} nats"
 
 
 def rivals(
@@ -52,9 +55,9 @@ def rivals(
     if (ruled := by_rules(history, instruction)) and ruled != calls:
         gain = opinion.of(Outline.of(ruled, state.number)) - own
         found.append(Rival(ruled, RULES + WEIGHT * gain, "rules"))
-    best = opinion.best(partial(admits, state))
-    if best and (gain := best[1] - own) > LEAST:
-        found.append(Rival(best[0], OUTLINE + WEIGHT * gain, "outline"))
+    for outline, likely in opinion.best(partial(admits, state), OUTLINES):
+        if (gain := likely - own) > LEAST:
+            found.append(Rival(outline, OUTLINE + WEIGHT * gain, "outline"))
     return found
 
 

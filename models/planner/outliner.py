@@ -169,12 +169,14 @@ class Opinion:
         return float(self.net.likelihoods(self.read, torch.tensor([classes(outline)]))[0])
 
     @torch.inference_mode()
-    def best(self, admits: Callable[[Outline], bool]) -> tuple[Outline, float] | None:
-        """The likeliest outline that `admits` allows, with its log probability.
+    def best(
+        self, admits: Callable[[Outline], bool], count: int = 1
+    ) -> list[tuple[Outline, float]]:
+        """Up to `count` outlines that `admits` allows, the likeliest first, with log probabilities.
 
-        A beam search: None where nothing that it finds is allowed.
+        A beam search: none where nothing that it finds is allowed.
         """
-        end, best = 1 + SYMBOLS.index(END), None
+        end, found = 1 + SYMBOLS.index(END), list[tuple[Outline, float]]()
         unfinished: list[tuple[tuple[str, ...], float, Tensor]] = [((), 0.0, self.read.state)]
         for _ in range(_MOST_SYMBOLS):
             longer = []
@@ -184,10 +186,11 @@ class Opinion:
                 for own, which in zip(*map(Tensor.tolist, logs[0, 0].topk(_BEAM)), strict=True):
                     if which not in (0, end):
                         longer.append(((*symbols, SYMBOLS[which - 1]), log + own, after))
-                    elif symbols and (best is None or log + own > best[1]):
-                        outline = Outline(symbols)
-                        best = (outline, log + own) if admits(outline) else best
+                    elif symbols and admits(Outline(symbols)):
+                        found.append((Outline(symbols), log + own))
+            found = sorted(found, key=lambda one: -one[1])[:count]
             unfinished = sorted(longer, key=lambda one: -one[1])[:_BEAM]
-            if best and (not unfinished or best[1] >= unfinished[0][1]):
+            least = found[-1][1] if len(found) == count else -math.inf
+            if not unfinished or least >= unfinished[0][1]:
                 break
-        return best
+        return found

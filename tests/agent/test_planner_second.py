@@ -32,9 +32,12 @@ class Sure:
         """Likelier where it is the one."""
         return 0.0 if outline == self.outline else -self.nats
 
-    def best(self, admits: Callable[[Outline], bool]) -> tuple[Outline, float] | None:
+    def best(
+        self, admits: Callable[[Outline], bool], count: int
+    ) -> list[tuple[Outline, float]]:
         """The one, where there is one."""
-        return (self.outline, 0.0) if self.outline and admits(self.outline) else None
+        assert count > 1
+        return [(self.outline, 0.0)] if self.outline and admits(self.outline) else []
 
 
 UNSURE = Sure()

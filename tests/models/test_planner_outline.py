@@ -134,20 +134,19 @@ def test_the_shipped_network_tells_plain_outlines() -> None:
     ):
         state = PlanState() if "$1" not in said else PlanState.after([Turn("", [SEGMENT], "")])
         opinion = outliner.read(said, state.number)
-        best = opinion.best(partial(admits, state))
-        assert best is not None
-        assert best[0].symbols == symbols
-        assert best[1] == pytest.approx(opinion.of(best[0]), abs=1e-4)
+        (best, likely), (_, less) = opinion.best(partial(admits, state), 2)
+        assert best.symbols == symbols
+        assert likely == pytest.approx(opinion.of(best), abs=1e-4)
+        assert less < likely
     assert outliner.digest.startswith("sha256:")
 
 
 def test_only_outlines_that_are_allowed_are_looked_for() -> None:
     opinion = Outliner().read("> count the lymphocytes", 1)
-    best = opinion.best(lambda outline: outline.symbols != ("count",))
-    assert best is not None
-    assert best[0].symbols != ("count",)
-    assert best[1] < opinion.of(Outline(("count",)))
-    assert opinion.best(lambda _: False) is None
+    ((best, likely),) = opinion.best(lambda outline: outline.symbols != ("count",))
+    assert best.symbols != ("count",)
+    assert likely < opinion.of(Outline(("count",)))
+    assert opinion.best(lambda _: False) == []
 
 
 def test_training_learns_and_writes_weights_that_load(

@@ -97,8 +97,8 @@ def right(net: OutlineNet, cases: Sequence[Case]) -> float:
     """The share of `cases` whose outline is the one that the network finds the likeliest."""
     same = 0
     for own, truth in cases:
-        best = Opinion(net, net.read([own])).best(lambda _: True)
-        same += best is not None and classes(best[0]) == truth
+        found = Opinion(net, net.read([own])).best(lambda _: True)
+        same += [classes(best) for best, _ in found] == [truth]
     return same / len(cases)
 
 
