@@ -32,9 +32,7 @@ class Sure:
         """Likelier where it is the one."""
         return 0.0 if outline == self.outline else -self.nats
 
-    def best(
-        self, admits: Callable[[Outline], bool], count: int
-    ) -> list[tuple[Outline, float]]:
+    def best(self, admits: Callable[[Outline], bool], count: int) -> list[tuple[Outline, float]]:
         """The one, where there is one."""
         assert count > 1
         return [(self.outline, 0.0)] if self.outline and admits(self.outline) else []
