@@ -167,7 +167,7 @@ def main(
     if json:
         info = MitoticFigures(nuclei, folds / "mitosis.safetensors").info
         folded = {k: v for one in backends.values() for k, v in one.info.weights.items()}
-        info = replace(info, weights=folded | info.weights)
+        info = replace(info, weights=folded | dict(info.weights))
         printed(info, figures, "python -m eval.mitosis --data DIR --folds DIR --json")
     else:
         show(figures)
