@@ -1,7 +1,7 @@
 """The embedded model's forward pass: a Llama of bfloat16 weights on the CPU, one text at a time.
 
-A pass reads all weights once, whether for one token or for eight. transformers' general code adds
-a quarter to that, and seconds to import; what is computed here is the same (Touvron et al.,
+A pass reads all weights once, whether for one token or for eight. transformers' general code takes
+longer for it, and seconds to import; what is computed here is the same (Touvron et al.,
 arXiv:2302.13971; grouped queries: Ainslie et al., EMNLP 2023) for the one base that is pinned by
 its digest: tied embeddings, SiLU, rotary angles without scaling. The tests compare the two.
 """
