@@ -1,4 +1,4 @@
-"""The embedded model's forward pass: a Llama of bfloat16 weights on the CPU, one text at a time.
+"""The embedded model's forward pass: a Llama of bfloat16 weights on the CPU.
 
 A pass reads all weights once, whether for one token or for eight. transformers' general code takes
 longer for it, and seconds to import; what is computed here is the same (Touvron et al.,
