@@ -6,9 +6,8 @@ of the same run that saw none of that patient's, with a threshold chosen on the 
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +21,7 @@ from eval.metrics import Detection, match_centres
 from eval.vision import Figure, figure, pooled, printed, show
 from models.backend import Image, NucleiBackend
 from models.tiling import centroids
+from models.train.pictures import read_marks
 
 TASK = "mitosis/brecahad"
 CONCEPT = "mitotic figure"
@@ -63,35 +63,23 @@ def mitosis_cases(
         folder: of the set.
         coarser: the fields are reduced by this factor first.
     """
-    with (folder / "points.csv").open(newline="", encoding="utf-8") as handle:
-        points = list(csv.DictReader(handle))
-    with (folder / "images.csv").open(newline="", encoding="utf-8") as handle:
-        fields = list(csv.DictReader(handle))
     mpp = FIELD_MPP * coarser
-    for field in fields:
-        name = field["image"]
-        picture = Pillow.open(folder / "images" / f"{name}.jpg").convert("RGB").reduce(coarser)
-        rgb, own = np.asarray(picture), [point for point in points if point["image"] == name]
-        truth = _places(own, ("mitosis",)) / coarser
-        answer = backends[field["case"]].nuclei(Image(rgb, mpp), CONCEPT)
-        guess = centroids(answer.labels)
+    for field in read_marks(folder):
+        picture = Pillow.open(field.path).convert("RGB").reduce(coarser)
+        rgb, truth = np.asarray(picture), field.places("mitosis") / coarser
+        guess = centroids(backends[field.case].nuclei(Image(rgb, mpp), CONCEPT).labels)
         pairs = match_centres(truth, guess, RADIUS_UM / mpp)
         false = np.delete(guess, [second for _, second in pairs], axis=0)
-        away = np.linalg.norm(false[:, None] - _places(own, _OTHERS) / coarser, axis=2)
+        away = np.linalg.norm(false[:, None] - field.places(*_OTHERS) / coarser, axis=2)
         told = int((away.min(axis=1, initial=np.inf) <= _OWN_UM / mpp).sum())
         missed = len(truth) - len(pairs)
         yield MitosisCase(
-            name=name,
-            case=field["case"],
+            name=field.path.stem,
+            case=field.case,
             found=Detection(len(pairs), len(false), missed),
             marked=Detection(len(pairs), told, missed),
             area=rgb.shape[0] * rgb.shape[1] * mpp**2 / 1e6,
         )
-
-
-def _places(points: Sequence[dict[str, str]], kinds: Sequence[str]) -> npt.NDArray[np.float64]:
-    found = [(float(p["y"]), float(p["x"])) for p in points if p["cls"] in kinds]
-    return np.array(found, np.float64).reshape(-1, 2)
 
 
 def mitosis_figures(backends: Mapping[str, NucleiBackend], folder: Path) -> list[Figure]:
@@ -159,8 +147,7 @@ def main(
         for path in sorted(folds.glob(f"{prefix}*.safetensors"))
     }
     folder = data / "mitosis" / "brecahad"
-    with (folder / "images.csv").open(newline="", encoding="utf-8") as handle:
-        missing = sorted({row["case"] for row in csv.DictReader(handle)} - set(backends))
+    missing = sorted({field.case for field in read_marks(folder)} - set(backends))
     if missing:
         raise typer.BadParameter(f"{folds} has no {prefix}{missing[0]}.safetensors of a run.")
     figures = mitosis_figures(backends, folder)
@@ -168,7 +155,8 @@ def main(
         info = MitoticFigures(nuclei, folds / "mitosis.safetensors").info
         folded = {k: v for one in backends.values() for k, v in one.info.weights.items()}
         info = replace(info, weights=folded | dict(info.weights))
-        printed(info, figures, "python -m eval.mitosis --data DIR --folds DIR --json")
+        command = "python -m eval.mitosis --data DIR --folds DIR --json"
+        printed([(info, figures)], command=command)
     else:
         show(figures)
 

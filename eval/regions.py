@@ -280,7 +280,8 @@ def main(
     asked = concept or list(loaded[0].regions)
     figures = region_figures(list(region_cases(loaded, data, asked)))
     if json:
-        printed(loaded[0].info, figures, "python -m eval.regions --data DIR --folds DIR --json")
+        command = "python -m eval.regions --data DIR --folds DIR --json"
+        printed([(loaded[0].info, figures)], command=command)
     else:
         show(figures)
 

@@ -219,10 +219,23 @@ def measure(backend: Any, data: Path, limit: int | None) -> list[Figure]:
     return figures
 
 
-def printed(info: BackendInfo, figures: Sequence[Figure], command: str) -> None:
-    """Print the figures of one backend as JSON, as `python -m models.train figures` reads them."""
-    report = {"info": asdict(info), "figures": [asdict(one) for one in figures]}
-    whole = {"command": command, "backends": [report], "limit": None}
+def printed(
+    measured: Sequence[tuple[BackendInfo, Sequence[Figure]]],
+    limit: int | None = None,
+    **more: str,
+) -> None:
+    """Print backends' figures as JSON, as `python -m models.train figures` reads them.
+
+    Args:
+        measured: each backend with its figures.
+        limit: at most so many images a set were looked at.
+        more: the `command` that measures, where it is not `python -m eval vision`.
+    """
+    reports = [
+        {"info": asdict(info), "figures": [asdict(one) for one in figures]}
+        for info, figures in measured
+    ]
+    whole = {**more, "backends": reports, "limit": limit}
     print(jsonlib.dumps(whole, indent=1, ensure_ascii=False))
 
 
@@ -254,11 +267,11 @@ def vision(
     """
     if not (data / "nuclei" / "test").is_dir():
         raise BadInput(f"{data} holds no nuclei/test; give the folder of the data.")
-    reports = []
+    measured = []
     for loaded in load_backends(backend):
         figures = measure(loaded, data, limit)
-        reports.append({"info": asdict(loaded.info), "figures": [asdict(f) for f in figures]})
+        measured.append((loaded.info, figures))
         if not json:
             show(figures, f"{loaded.info.name} {loaded.info.version}")
     if json:
-        print(jsonlib.dumps({"backends": reports, "limit": limit}, indent=1, ensure_ascii=False))
+        printed(measured, limit)

@@ -102,17 +102,18 @@ class LocalPlanner:
         history, said = plain_turns(request), request.instruction
         if _other_script(request.instruction):
             return _ask_back(OTHER_SCRIPT)
+        ruled = by_rules(history, said) if self._advised else []
         try:
             decoded = self._decoder.plan(
                 history,
                 said,
                 constrained=self._constrained,
                 rivals=(
-                    (lambda own: rivals(history, said, own, self._outliner))
+                    (lambda own: rivals(history, said, own, ruled, self._outliner))
                     if self._advised
                     else None
                 ),
-                hint=by_rules(history, said) if self._advised else (),
+                hint=ruled,
             )
         except PromptTooLong as too_long:
             return _ask_back(f"I can't read that: {too_long}. Please say it more briefly.")

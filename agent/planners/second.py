@@ -45,14 +45,26 @@ def margins() -> str:
 
 
 def rivals(
-    history: Sequence[Turn], instruction: str, calls: Sequence[Call], outliner: Outliner
+    history: Sequence[Turn],
+    instruction: str,
+    calls: Sequence[Call],
+    ruled: list[Call],
+    outliner: Outliner,
 ) -> list[Rival]:
-    """Plans that may be meant in place of the model's own `calls`, none of them equal to it."""
+    """Plans that may be meant in place of the model's own `calls`, none of them equal to it.
+
+    Args:
+        history: the thread's earlier turns.
+        instruction: what the user asks now.
+        calls: the model's plan.
+        ruled: that of the rules, as `by_rules` gives it.
+        outliner: the network of outlines.
+    """
     state = PlanState.after(history)
     opinion = outliner.read(thread_text(history, instruction), state.number)
     own = opinion.of(Outline.of(calls, state.number))
     found = [*_other_organs(history, gloss(instruction), calls)]
-    if (ruled := by_rules(history, instruction)) and ruled != calls:
+    if ruled and ruled != calls:
         gain = opinion.of(Outline.of(ruled, state.number)) - own
         found.append(Rival(ruled, RULES + WEIGHT * gain, "rules"))
     for outline, likely in opinion.best(partial(admits, state), OUTLINES):

@@ -7,14 +7,12 @@ looked at.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib import resources
 
 from models.ontology import american, concepts, expected_organ, find, fold, normalise, singular
-from models.planner.shorthand import specimens
+from models.planner.shorthand import lexicon_rows, specimens
 
 _WORD = re.compile(r"[^\W_]+")
 _LONGEST = 4
@@ -65,8 +63,7 @@ def _organs() -> Mapping[Sequence[str], Sequence[str]]:
         if organ := expected_organ(concept):
             for name in (concept.name, *concept.synonyms):
                 organs.setdefault(_words(name), [organ])
-    sites = resources.files("models.planner") / "generate" / "lexicon" / "sites.csv"
-    for row in csv.DictReader(sites.read_text("utf-8").splitlines()):
+    for row in lexicon_rows("sites.csv"):
         organs.setdefault(_words(row["site"]), []).append(row["site"])
         if find(row["adjective"]) is None and row["adjective"] != row["site"]:
             organs.setdefault(_words(row["adjective"]), []).append(row["site"])

@@ -68,11 +68,21 @@ def spelt_out(text: str) -> str:
 @lru_cache(maxsize=1)
 def specimens() -> Sequence[Specimen]:
     """The specimens that `lexicon/specimens.csv` lists, in its order."""
-    rows = csv.DictReader((_LEXICON / "specimens.csv").read_text("utf-8").splitlines())
+    rows = lexicon_rows("specimens.csv")
     return tuple(
         Specimen(row.pop("en"), _expected(row.pop("organ")), {k: v for k, v in row.items() if v})
         for row in rows
     )
+
+
+def lexicon_text(name: str) -> str:
+    """A file of the generator's lexicon, which is read here too: the generator imports this."""
+    return (_LEXICON / name).read_text("utf-8")
+
+
+def lexicon_rows(name: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of the lexicon."""
+    return list(csv.DictReader(lexicon_text(name).splitlines()))
 
 
 def short_words() -> frozenset[str]:
@@ -114,7 +124,7 @@ def _meant(said: str, around: Sequence[Sequence[str]]) -> str | None:
 
 @lru_cache(maxsize=1)
 def _short() -> _Short:
-    data = tomllib.loads((_LEXICON / "english.toml").read_text("utf-8"))
+    data = tomllib.loads(lexicon_text("english.toml"))
     in_any_case = data["slang"] | data["words"]
     any_case: dict[Sequence[str], str] = {tuple(s.split()): in_any_case[s] for s in in_any_case}
     capitals = dict(data["initials"])

@@ -5,17 +5,16 @@ The generator's lexicon and frames are the one source of them, for training and 
 
 from __future__ import annotations
 
-import csv
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
 from models.ontology import american, concepts, fold
-from models.planner.shorthand import short_words, specimens
+from models.planner.shorthand import lexicon_rows, short_words, specimens
 
 LANGUAGES = ("es", "fr", "de", "it", "ca", "pt")
 """What is read besides English."""
@@ -105,10 +104,6 @@ def stems_of(phrase: str, code: str) -> tuple[str, ...]:
     return tuple(stem_of(match[0], code) for match in WORD.finditer(phrase))
 
 
-def _rows(name: str) -> Iterable[dict[str, str]]:
-    return csv.DictReader((_DATA / "lexicon" / name).read_text("utf-8").splitlines())
-
-
 def _bare(phrase: str) -> str:
     """A noun phrase of the lexicon without its article."""
     return re.split(r"(?<=^[lL])['’]|\s", phrase, maxsplit=1)[1]
@@ -118,12 +113,12 @@ def _bare(phrase: str) -> str:
 def lexicon_of(code: str) -> Lexicon:
     """What is known of one of `LANGUAGES`."""
     said = dict(reversed(list(_said(code))))  # what comes first counts
-    adjectives = {row[code]: row["concept"] for row in _rows("adjectives.csv")}
+    adjectives = {row[code]: row["concept"] for row in lexicon_rows("adjectives.csv")}
     if code == "de":  # "Gastrektomiepräparat"
         adjectives |= {s.others[code]: s.organ for s in specimens() if code in s.others}
     key = folded if code == "de" else lambda adjective: stem_of(adjective, code)
     ordered = sorted(adjectives, key=len, reverse=True)
-    modifiers = {row[code]: row["modifier"] for row in _rows("modifiers.csv") if row[code]}
+    modifiers = {row[code]: row["modifier"] for row in lexicon_rows("modifiers.csv") if row[code]}
     spoken = [
         match[0]
         for phrase in (*_frames(code), *said, *adjectives, *modifiers)
@@ -143,9 +138,9 @@ def _said(code: str) -> Iterator[tuple[str, str]]:
     """The noun phrases of a language with their English names, the likelier ones first."""
     files = ("translations.csv", "translations_more.csv", "places.csv", "organs.csv", "sites.csv")
     for name in files:
-        for row in _rows(name):
+        for row in lexicon_rows(name):
             yield _bare(row[code]), row.get("concept") or row["site"]
-    for row in _rows("synonyms.csv"):
+    for row in lexicon_rows("synonyms.csv"):
         if row["language"] == code:
             yield row["said"], row["concept"]
     for specimen in specimens():

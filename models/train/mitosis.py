@@ -169,8 +169,8 @@ class Batches(Dataset[Crops]):
             if _kind(picture) == kind:
                 own = picture.figures if figure else picture.others
                 places += [(i, y) for y in own]
-                looks = None if self._logits is None else self._logits[i].astype(np.float64)
-                chance = np.ones(len(own)) if looks is None or figure else _FLOOR + expit(looks)
+                alike = None if self._logits is None else self._logits[i].astype(np.float64)
+                chance = np.ones(len(own)) if alike is None or figure else _FLOOR + expit(alike)
                 chances.append(chance * min(1.0, _MOST / max(1, len(own))))
         weights = np.concatenate(chances)
         return Pool(count, figure, places, None if figure else weights / weights.sum())

@@ -110,6 +110,40 @@ def read_fields(folder: Path, source: str, nuclei: Nuclei) -> list[Picture]:
     return pictures
 
 
+class Marks(NamedTuple):
+    """What is marked in a field of a folder with `images.csv`, `points.csv` and `images/*.jpg`.
+
+    Attributes:
+        path: of its image.
+        case: the patient.
+        points: class and place of every mark.
+    """
+
+    path: Path
+    case: str
+    points: list[tuple[str, tuple[float, float]]]
+
+    def places(self, *kinds: str) -> npt.NDArray[np.float64]:
+        """Float (n, 2), rows and columns in px, of the marks of these classes."""
+        return np.array([place for kind, place in self.points if kind in kinds]).reshape(-1, 2)
+
+
+def read_marks(folder: Path) -> list[Marks]:
+    """The marks of every field of `folder`."""
+    points: dict[str, list[tuple[str, tuple[float, float]]]] = {}
+    with (folder / "points.csv").open(newline="", encoding="utf-8") as handle:
+        for row in csv.DictReader(handle):
+            place = (float(row["y"]), float(row["x"]))
+            points.setdefault(row["image"], []).append((row["cls"], place))
+    with (folder / "images.csv").open(newline="", encoding="utf-8") as handle:
+        return [
+            Marks(
+                folder / "images" / f"{row['image']}.jpg", row["case"], points.get(row["image"], [])
+            )
+            for row in csv.DictReader(handle)
+        ]
+
+
 class Marked(NamedTuple):
     """A field in which every figure is marked.
 
@@ -125,28 +159,20 @@ class Marked(NamedTuple):
 
 
 def read_marked(folder: Path, source: str, nuclei: Nuclei) -> list[Marked]:
-    """Fields of `folder/images`; `images.csv` has their patients, `points.csv` what is marked.
+    """Fields as `read_marks` reads them.
 
     A nucleus is negative if it is no candidate of any figure, whether or not it has a mark of its
     own: many have none.
     """
-    places: dict[str, list[tuple[float, float]]] = {}
-    with (folder / "points.csv").open(newline="", encoding="utf-8") as handle:
-        for row in csv.DictReader(handle):
-            if row["cls"] == "mitosis":
-                places.setdefault(row["image"], []).append((float(row["y"]), float(row["x"])))
-    with (folder / "images.csv").open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
     fields = []
-    for row in rows:
-        path = folder / "images" / f"{row['image']}.jpg"
-        rgb = np.asarray(Pillow.open(path).convert("RGB"))
-        points = np.array(places.get(row["image"], [])).reshape(-1, 2)
+    for field in read_marks(folder):
+        rgb = np.asarray(Pillow.open(field.path).convert("RGB"))
+        points = field.places("mitosis")
         found = nuclei.centres(rgb)
         away = np.linalg.norm(found[:, None] - points, axis=2).min(axis=1, initial=np.inf)
         figures = np.vstack([points, found[away * WORKING_MPP <= _NEAR_UM]])
         others = found[away * WORKING_MPP > FIGURE_UM]
-        picture = Picture(source, row["case"], rgb, figures, others, marked=True)
+        picture = Picture(source, field.case, rgb, figures, others, marked=True)
         fields.append(Marked(picture, points, found))
     return fields
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.planners.second import LEAST, ORGAN, OUTLINE, RULES, WEIGHT, margins, rivals
+from agent.planners.second import LEAST, ORGAN, OUTLINE, RULES, WEIGHT, by_rules, margins, rivals
+from models.planner.decode import Rival
 from models.planner.outline import Outline
 from models.planner.serialise import Call, Turn
 
@@ -41,27 +42,32 @@ class Sure:
 UNSURE = Sure()
 
 
+def heard(history: list[Turn], said: str, calls: list[Call], outliner: Sure) -> list[Rival]:
+    """The rivals, the rules' plan among them."""
+    return rivals(history, said, calls, by_rules(history, said), outliner)
+
+
 def tissue(expected: str | None) -> Call:
     return {"tool": "classify_tissue", "args": {"expected": expected}}
 
 
 def test_the_rules_have_a_say_where_they_plan_otherwise() -> None:
-    (rival,) = rivals([], "Outline the glands.", [SEGMENT, BOXES], UNSURE)
+    (rival,) = heard([], "Outline the glands.", [SEGMENT, BOXES], UNSURE)
     assert (rival.plan, rival.margin, rival.source) == ([SEGMENT], RULES, "rules")
-    assert rivals([], "Outline the glands.", [SEGMENT], UNSURE) == []
-    none = rivals([], "xyzzy", [SEGMENT], UNSURE)
+    assert heard([], "Outline the glands.", [SEGMENT], UNSURE) == []
+    none = heard([], "xyzzy", [SEGMENT], UNSURE)
     assert none == [], "what they don't understand is no opinion"
 
 
 def test_a_likelier_outline_is_tried_and_weighs_on_the_rules() -> None:
     wanted, nats = Outline(("segment",)), LEAST + 1
-    found = rivals([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, nats))
+    found = heard([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, nats))
     by_rules, by_outline = found
     assert by_rules.margin == pytest.approx(RULES + WEIGHT * nats)
     assert (by_outline.plan, by_outline.source) == (wanted, "outline")
     assert by_outline.margin == pytest.approx(OUTLINE + WEIGHT * nats)
-    assert rivals([], "Outline the glands.", [SEGMENT], Sure(wanted, nats)) == []
-    little = rivals([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, LEAST))
+    assert heard([], "Outline the glands.", [SEGMENT], Sure(wanted, nats)) == []
+    little = heard([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, LEAST))
     assert [rival.source for rival in little] == ["rules"], "so little is not worth a plan"
 
 
@@ -70,20 +76,20 @@ def test_records_name_the_margins() -> None:
 
 
 def test_a_check_of_an_organ_that_nobody_spoke_of_is_doubted() -> None:
-    found = rivals([], "Lippenbiopsie: Drüsen umranden", [tissue("breast"), SEGMENT], UNSURE)
+    found = heard([], "Lippenbiopsie: Drüsen umranden", [tissue("breast"), SEGMENT], UNSURE)
     organs = [rival for rival in found if rival.source == "organ"]
     assert [(rival.plan, rival.margin) for rival in organs] == [([tissue("lip"), SEGMENT], ORGAN)]
 
 
 def test_a_check_that_the_words_bear_out_is_not() -> None:
     for said, expected in (("lip biopsy", "lip"), ("unheard-of organ", "unheard of organ")):
-        found = rivals([], f"{said}: outline the glands", [tissue(expected), SEGMENT], UNSURE)
+        found = heard([], f"{said}: outline the glands", [tissue(expected), SEGMENT], UNSURE)
         assert [rival for rival in found if rival.source == "organ"] == []
-    found = rivals([], "what tissue is this lip?", [tissue(None)], UNSURE)
+    found = heard([], "what tissue is this lip?", [tissue(None)], UNSURE)
     assert [rival for rival in found if rival.source == "organ"] == []
 
 
 def test_what_the_thread_has_checked_is_not_checked_again() -> None:
     history = [Turn("lip biopsy?", [tissue("lip")], "lip 0.9")]
-    found = rivals(history, "outline the glands of the lip", [tissue("breast"), SEGMENT], UNSURE)
+    found = heard(history, "outline the glands of the lip", [tissue("breast"), SEGMENT], UNSURE)
     assert [rival for rival in found if rival.source == "organ"] == []

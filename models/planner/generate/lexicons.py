@@ -7,17 +7,15 @@ rarer sites of the body, which a plan names as the user does; and specimens, whi
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from importlib import resources
 from typing import Any
 
 from models.ontology import Concept, concepts, expected_organ, find, singular
 from models.planner.generate.entities import Idiom, Inventions, Kind, Lexicon, Mention, Organ
 from models.planner.generate.grammar import LANGUAGES, Noun, Template, language, plural_of
-from models.planner.shorthand import specimens, spelt_out
+from models.planner.shorthand import lexicon_rows, lexicon_text, specimens, spelt_out
 
 _ADJECTIVE = ("ac", "ile", "ic", "al", "ar", "ous", "oid", "ed", "ive", "ary", "ian", "ine", "ant")
 _COMMON = 6.0
@@ -40,25 +38,21 @@ def lexicon(code: str) -> Lexicon:
     return Lexicon(code, _translated(code), _translated_organs(code))
 
 
-def _file(name: str) -> str:
-    return (resources.files(__package__) / "lexicon" / name).read_text("utf-8")
-
-
 @lru_cache(maxsize=1)
 def _english() -> dict[str, Any]:
-    return tomllib.loads(_file("english.toml"))
+    return tomllib.loads(lexicon_text("english.toml"))
 
 
 @lru_cache(maxsize=len(LANGUAGES))
 def uncut(code: str) -> tuple[frozenset[str], frozenset[str]]:
     """First words of names that nobody cuts to their head, and heads that say too little."""
-    data = tomllib.loads(_file("heads.toml"))
+    data = tomllib.loads(lexicon_text("heads.toml"))
     return frozenset(data["anatomical"]), frozenset(data["general"][code])
 
 
 @lru_cache(maxsize=16)
 def _rows(name: str) -> tuple[dict[str, str], ...]:
-    return tuple(csv.DictReader(_file(name).splitlines()))
+    return tuple(lexicon_rows(name))
 
 
 def _noun(name: str) -> Noun:
@@ -115,7 +109,7 @@ def _inventions() -> Inventions:
 
 def _idioms() -> list[Idiom]:
     found = []
-    for entry in tomllib.loads(_file("idioms.toml"))["idiom"]:
+    for entry in tomllib.loads(lexicon_text("idioms.toml"))["idiom"]:
         targets = [_named(name) for name in entry["finds"]]
         organ = entry.get("organ")
         noun = Noun(organ, organ, "the", False) if organ else None
