@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +12,7 @@ from models.planner.generate import examples
 from models.planner.gloss import gloss
 from models.planner.organs import borne_out, organs_in
 from models.planner.serialise import Turn, thread_text
+from models.planner.shorthand import lexicon_rows
 
 
 @pytest.mark.parametrize(
@@ -74,14 +73,13 @@ def test_translations_agree_in_number() -> None:
     plural = {"es": ("los", "las"), "fr": ("les",), "it": ("i", "gli", "le")}
     plural |= {"ca": ("els", "les"), "pt": ("os", "as")}
     for name in ("translations.csv", "translations_more.csv"):
-        for row in module._rows(name):
+        for row in lexicon_rows(name):
             numbers = {row[code].split(" ")[0] in articles for code, articles in plural.items()}
             assert len(numbers) == 1, row
 
 
 def test_every_synonym_means_something_that_the_ontology_has() -> None:
-    file = module._DATA / "lexicon" / "synonyms.csv"
-    rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+    rows = lexicon_rows("synonyms.csv")
     assert [row for row in rows if find(row["concept"]) is None] == []
     assert {row["language"] for row in rows} <= set(module.LANGUAGES)
 
