@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from models.planner.grammar import PlanState
 from models.planner.llama import Memory
 from models.planner.lora import load_model
 from models.planner.outline import Outline
+from models.planner.reuse import without_repeats
 from models.planner.serialise import (
     Call,
     Turn,
@@ -140,11 +141,10 @@ class Decoder:
             likely = self.writer.tokenizer.written("\n".join(plan_lines(hint, first)))
             text = self.writer.write_lines(ids, state, memory, [*ids, *likely])
             own = Decoded(parse_plan(text, first, state.results), text, prompt_text(thread))
-            found = rivals(own.calls) if rivals else ()
-            if not found:
-                return own
-            memory.length = len(self.writer.static) + len(ids) - 1
-            return self._weighed(own, found, history, ids, memory)
+            if found := rivals(own.calls) if rivals else ():
+                memory.length = len(self.writer.static) + len(ids) - 1
+                own = self._weighed(own, found, history, ids, memory)
+            return _reused(own, history)
 
     def _weighed(
         self,
@@ -157,7 +157,8 @@ class Decoder:
         """The likeliest of the model's own plan and its rivals, each of them with its margin.
 
         The plans that are written already are read in one pass; then what an outline makes is
-        written, as long as it can still win.
+        written, as long as it can still win. A plan that only repeats what the thread has wins
+        over none.
 
         Args:
             own: the model's plan.
@@ -174,15 +175,18 @@ class Decoder:
                 plans.append(Decoded([*rival.plan], text, own.prompt, rival.source))
                 margins.append(rival.margin)
         likely = self.writer.likelihoods([plan.text for plan in plans], ids[-1], memory)
-        scores = [sum(both) for both in zip(likely, margins, strict=True)]
+        scores = [
+            score + margin if without_repeats(plan.calls, history) else -math.inf
+            for plan, score, margin in zip(plans, likely, margins, strict=True)
+        ]
         most, best = max(scores), plans[scores.index(max(scores))]
         hint = [*ids, *self.tokenizer.written(own.text)]
         for rival in rivals:
             if isinstance(rival.plan, Outline):
                 state, least = PlanState.after(history), most - rival.margin
                 text, score = self._within(rival.plan, state, ids[-1], memory, hint, least)
-                if score > least:
-                    calls = parse_plan(text, first, state.results)
+                calls = parse_plan(text, first, state.results) if score > least else []
+                if without_repeats(calls, history):
                     best = Decoded(calls, text, own.prompt, rival.source)
                     most = score + rival.margin
         return best
@@ -216,3 +220,12 @@ class Decoder:
             f"the instruction is {len(ids)} tokens long; "
             f"the local planner reads at most {MAX_PROMPT_TOKENS}"
         )
+
+
+def _reused(plan: Decoded, history: Sequence[Turn]) -> Decoded:
+    """`plan` without what repeats a call, unless that is all of it."""
+    calls = without_repeats(plan.calls, history)
+    if not calls or calls == plan.calls:
+        return plan
+    first = PlanState.after(history).number
+    return replace(plan, calls=calls, text="\n".join(plan_lines(calls, first)))

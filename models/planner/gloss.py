@@ -17,17 +17,22 @@ from functools import lru_cache
 
 from models.planner.shorthand import spelt_out
 from models.planner.spelling import mended_in
-from models.planner.words import SHORT, WORD, folded, language_of, lexicon_of, stem_of
+from models.planner.words import (
+    SHORT,
+    WORD,
+    folded,
+    language_of,
+    lexicon_of,
+    sayings,
+    stem_of,
+)
 
-_NO_NOUNS = {
-    "fr": frozenset({"au sein", "au cœur", "au coeur", "côté", "côtés"}),
-    "de": frozenset({"leben"}),
-}
-"""What reads like an organ and is none: "au sein de la tumeur"."""
 _LONGEST_PART = 24
 """Letters of the first part of a German compound."""
 _LONGEST = 5
 """Words of the longest noun phrase that is looked up."""
+_LONGEST_SAYING = 6
+"""Words of the longest saying that is looked up."""
 _MOST = 3
 """Adjectives that are looked for on each side of a noun."""
 _SPECIMEN = re.compile(
@@ -65,11 +70,12 @@ def _found(text: str, code: str) -> Iterator[tuple[int, int, str]]:
     stems = [stem_of(word[0], code) for word in words]
     at = 0
     while at < len(words):
-        length, english = 0, ""
-        if not _is_no_noun(words, at, code):
-            length, english = (
-                _described(words, stems, at, code) or _adjective(words, stems, at, code) or (0, "")
-            )
+        if said := _saying(words, at, code):
+            at += said
+            continue
+        length, english = (
+            _described(words, stems, at, code) or _adjective(words, stems, at, code) or (0, "")
+        )
         if length:
             yield words[at].start(), words[at + length - 1].end(), english
         at += length or 1
@@ -96,9 +102,11 @@ def _described(
     return after - at, " ".join((*(modifiers[stem] for stem in around), found[1]))
 
 
-def _is_no_noun(words: Sequence[re.Match[str]], at: int, code: str) -> bool:
-    before, word = words[at - 1][0].lower() if at else "", words[at][0].lower()
-    return not _NO_NOUNS.get(code, frozenset()).isdisjoint({word, f"{before} {word}"})
+def _saying(words: Sequence[re.Match[str]], at: int, code: str) -> int:
+    """How many words from `at` on are a saying, which names nothing: "au sein", "a occhio"."""
+    ahead = [word[0].lower() for word in words[at : at + _LONGEST_SAYING]]
+    lengths = range(len(ahead), 0, -1)
+    return next((n for n in lengths if tuple(ahead[:n]) in sayings(code)), 0)
 
 
 def _noun(

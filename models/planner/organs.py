@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from models.ontology import american, concepts, expected_organ, find, fold, normalise, singular
 from models.planner.shorthand import lexicon_rows, specimens
+from models.planner.words import LANGUAGES, sayings
 
 _WORD = re.compile(r"[^\W_]+")
 _LONGEST = 4
@@ -27,7 +28,7 @@ def organs_in(text: str) -> tuple[str, ...]:
     Returns:
         Organs as `classify_tissue` expects them: "brain" for "cerebellar".
     """
-    words, found = _words(text), list[str]()
+    words, found = _words(_plain(text)), list[str]()
     at = 0
     while at < len(words):
         for length in range(min(_LONGEST, len(words) - at), 0, -1):
@@ -46,9 +47,23 @@ def borne_out(organ: str, text: str) -> bool:
     known = [normalise(name) for name in organs_in(organ)]
     if known and normalise(organ) not in known:
         return False
-    return set(_words(organ)) <= set(_words(text)) or normalise(organ) in map(
+    return set(_words(organ)) <= set(_words(_plain(text))) or normalise(organ) in map(
         normalise, organs_in(text)
     )
+
+
+def _plain(text: str) -> str:
+    """`text` without sayings, in which no organ is meant: "to the naked eye"."""
+    return _said_otherwise().sub(" ", text)
+
+
+@lru_cache(maxsize=1)
+def _said_otherwise() -> re.Pattern[str]:
+    """What matches the sayings of any language, as they stay as they are, the longest first."""
+    listed = {saying for code in ("en", *LANGUAGES) for saying in sayings(code)}
+    longest_first = sorted(sorted(listed), key=len, reverse=True)
+    phrases = (r"[\W_]+".join(saying) for saying in longest_first)
+    return re.compile(rf"\b(?:{'|'.join(phrases)})\b", re.IGNORECASE)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -177,15 +177,16 @@ class Opinion:
         A beam search: none where nothing that it finds is allowed.
         """
         end, found = 1 + SYMBOLS.index(END), list[tuple[Outline, float]]()
-        unfinished: list[tuple[tuple[str, ...], float, Tensor]] = [((), 0.0, self.read.state)]
+        unfinished: list[tuple[tuple[str, ...], float, int]] = [((), 0.0, 0)]
+        read = self.read
         for _ in range(_MOST_SYMBOLS):
-            longer = []
-            for symbols, log, state in unfinished:
-                last = torch.tensor([[1 + SYMBOLS.index(symbols[-1]) if symbols else 0]])
-                logs, after = self.net(last, replace(self.read, state=state))
-                for own, which in zip(*map(Tensor.tolist, logs[0, 0].topk(_BEAM)), strict=True):
+            last = [1 + SYMBOLS.index(symbols[-1]) if symbols else 0 for symbols, *_ in unfinished]
+            logs, states = self.net(torch.tensor(last)[:, None], read)
+            longer: list[tuple[tuple[str, ...], float, int]] = []
+            for row, (symbols, log, _) in enumerate(unfinished):
+                for own, which in zip(*map(Tensor.tolist, logs[row, 0].topk(_BEAM)), strict=True):
                     if which not in (0, end):
-                        longer.append(((*symbols, SYMBOLS[which - 1]), log + own, after))
+                        longer.append(((*symbols, SYMBOLS[which - 1]), log + own, row))
                     elif symbols and admits(Outline(symbols)):
                         found.append((Outline(symbols), log + own))
             found = sorted(found, key=lambda one: -one[1])[:count]
@@ -193,4 +194,5 @@ class Opinion:
             least = found[-1][1] if len(found) == count else -math.inf
             if not unfinished or least >= unfinished[0][1]:
                 break
+            read = replace(read, state=states[[row for *_, row in unfinished]])
         return found

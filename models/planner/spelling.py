@@ -27,6 +27,8 @@ _BARE = 7
 """Letters of the shortest word that is mended in a language without a dictionary."""
 _ENDING = 3
 """Letters at the end in which two slips make another word rather: "anaplasia", "anaplastic"."""
+_CLITIC = 2
+"""Letters of a pronoun at the end of a verb, in the languages that write it so."""
 _ENDINGS = ("", "s", "es", "d", "ed", "ing", "ly")
 """What an English word may have besides."""
 _NEAREST = 24
@@ -105,6 +107,8 @@ class Speller:
         inflected = own[:-1] == meant[:-1]
         if self._code != "en":  # where more than one letter says number and gender
             inflected = not {own[:-1], own}.isdisjoint((meant[:-1], meant))
+            other = sorted(own) != sorted(meant)
+            inflected |= other and own[:-_CLITIC] == meant[:-_CLITIC]  # "misurami", "misurali"
         return not inflected and (alike or self._code in _DICTIONARIES)
 
 

@@ -14,14 +14,15 @@ from importlib import resources
 from typing import Any
 
 from models.ontology import american, concepts, fold
-from models.planner.shorthand import lexicon_rows, short_words, specimens
+from models.planner.shorthand import lexicon_rows, lexicon_text, short_words, specimens
 
 LANGUAGES = ("es", "fr", "de", "it", "ca", "pt")
 """What is read besides English."""
 
 _DATA = resources.files("models.planner") / "generate"  # not imported: it imports this
-_PARTS = ("compound", "thread")
-"""Folders with more frames of each language: of several requests at once, of earlier turns."""
+_PARTS = ("compound", "thread", "reply")
+"""Folders with more frames of each language: of several requests at once, of earlier turns, of what
+no tool serves or is beside the point."""
 WORD = re.compile(r"[^\W\d_]+(?:·[^\W\d_]+)*")
 _ENDINGS = {"de": re.compile(r"(?:en|ern|er|es|n|e|s)$")}
 _ROMANCE = re.compile(r"(?:es|os|as|is|us|i|e|o|a|s)$")
@@ -38,6 +39,8 @@ _PLURALS = {
 """Plurals and feminines that differ from the singular by more than an ending."""
 _MANY = ((r"(?<!s)$", "s"), (r"us$", "i"), (r"(um|on)$", "a"), (r"is$", "es"), (r"y$", "ies"))
 """English and Latin plurals."""
+_BRITISH = (r"(?<=[a-z]{4})iz(?=[aei])", "is")
+"""The British spelling that slips are compared with too: "hyalinisd"; "size" has but one."""
 SHORT = 4
 """Words of fewer letters are kept whole, and are nouns only after an article."""
 
@@ -148,13 +151,30 @@ def _said(code: str) -> Iterator[tuple[str, str]]:
             yield specimen.others[code], specimen.glossed
 
 
+@lru_cache(maxsize=1 + len(LANGUAGES))
+def sayings(code: str) -> frozenset[tuple[str, ...]]:
+    """The sayings of a language, as words; accents tell them from other words ("côtés")."""
+    listed = tomllib.loads(lexicon_text("sayings.toml"))[code]
+    return frozenset(tuple(word[0] for word in WORD.finditer(phrase)) for phrase in listed)
+
+
 @lru_cache(maxsize=1)
 def english_words() -> frozenset[str]:
     """English words that the planner has been taught, `folded`, with their plurals."""
     names = [name for concept in concepts() for name in (concept.name, *concept.synonyms)]
-    words = {folded(word) for text in (*_frames("en"), *names) for word in WORD.findall(text)}
+    said = (*_frames("en"), *names, *_adjectives())
+    words = {folded(word) for text in said for word in WORD.findall(text)}
+    words |= {re.sub(*_BRITISH, word) for word in words}
     many = {re.sub(*ending, word) for word in words for ending in _MANY}
     return frozenset(words | many | short_words())
+
+
+def _adjectives() -> Iterator[str]:
+    """What English says of a structure: "hyalinized", "back-to-back"."""
+    data = tomllib.loads(lexicon_text("english.toml"))
+    yield from data["predicate"]
+    yield from (said for words in data["modifiers"].values() for said in words)
+    yield from data["coined"]["looks"]
 
 
 def frames_of(code: str) -> list[dict[str, Any]]:

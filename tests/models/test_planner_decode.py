@@ -325,6 +325,18 @@ def test_an_outline_with_a_repeated_tissue_check_is_no_rival(babblers: list[Deco
     assert babblers[0].plan(history, "box it", rivals=lambda _: [rival]).source == ""
 
 
+def test_what_the_thread_has_is_left_out_of_a_plan(babblers: list[Decoder]) -> None:
+    history = [Turn("outline the tumor", [SEGMENT], "tumor: present")]
+    again = parse_plan("$2 segment tumor\n$3 count lymphocyte in $2", 2)
+    for plan, source in ((again, "test"), ([SEGMENT], "")):
+        rival = Rival(plan, 1e6, "test")
+        decoded = babblers[0].plan(history, "lymphocytes in it", rivals=lambda _, r=rival: [r])
+        assert decoded.source == source, "a plan that has nothing new is no rival"
+        assert decoded.calls == parse_plan(decoded.text, 2)
+        if source:
+            assert decoded.text == "$2 count lymphocyte in $1"
+
+
 def test_a_plan_is_as_likely_as_the_sum_of_its_tokens(babblers: list[Decoder]) -> None:
     decoder = babblers[1]
     ids, text = decoder.tokenizer.prompt("> box it"), "$2 boxes $1"

@@ -37,6 +37,16 @@ from models.planner.shorthand import lexicon_rows
         ("zähle die großen Kerne", "zähle die large nucleus"),
         ("una muestra: ¿hay nidos?", "una muestra: ¿hay tumor nest?"),
         ("compte les mitoses au sein du stroma", "compte les mitosis au sein du stroma"),
+        ("a occhio nudo, poi il cuore", "a occhio nudo, poi il heart"),
+        ("no tengo estómago: el estómago", "no tengo estómago: el stomach"),
+        ("quanto costa, e la costa", "quanto costa, e la rib"),
+        ("zähle die Melanozyten im Auge", "zähle die melanocyte im eye"),
+        ("liegt mir auf der Zunge: auf der Zunge", "liegt mir auf der Zunge: auf der tongue"),
+        (
+            "tumeur au sein gauche, ou au sein d'un nerf",
+            "tumor au breast gauche, ou au sein d'un nerve",
+        ),
+        ("biòpsia d'estómac per comptar els nuclis", "biòpsia d'stomach per comptar els nucleus"),
     ],
 )
 def test_nouns_are_put_into_english(said: str, read: str) -> None:
@@ -99,6 +109,11 @@ def test_threads_are_glossed_for_the_model_and_verbatim_for_others() -> None:
         ("hepatocytes, in this kidney?", ("liver", "kidney")),
         ("Bronchus: outline the glands", ("lung", "bronchus")),
         ("count the lymphocytes in the tumor", ()),
+        ("To the naked eye they're gone; the heart of the matter is the skin", ("skin",)),
+        ("outline the sweat ducts in this thick skin", ("skin",)),
+        ("a biopsy of the stomach for gastritis, no stomach for more", ("stomach",)),
+        ("this section of an eye on H&E; I've kept an eye out for it", ("eye",)),
+        ("Anant al cor de la qüestió: compta els lymphocyte", ()),
     ],
 )
 def test_organs_are_found_in_words(said: str, organs: tuple[str, ...]) -> None:

@@ -150,19 +150,22 @@ def test_only_outlines_that_are_allowed_are_looked_for() -> None:
 
 
 def test_training_learns_and_writes_weights_that_load(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(training, "_HELD_BACK", 40)
     training.main(tmp_path, count=300, epochs=2, rate=0.01, seed=5)
     assert "step 6 of 6" in capsys.readouterr().out
     opinion = Outliner(tmp_path / "outline.safetensors").read("> count nuclei", 1)
     assert opinion.of(Outline(("count *",))) > opinion.of(Outline(("measure", "3") * 4))
-    assert "300 examples" in (tmp_path / "outline.md").read_text(encoding="utf-8")
+    run = "--count 300 --epochs 2 --rate 0.01 --seed 5\n"
+    assert run in (tmp_path / "outline.md").read_text(encoding="utf-8")
     on = {"count": 1, "epochs": 1, "seed": 6, "rate": 1e-6}
     training.main(tmp_path / "on", **on, start=tmp_path / "outline.safetensors")
     after = Outliner(tmp_path / "on" / "outline.safetensors").read("> count nuclei", 1)
     count = Outline(("count *",))
     assert after.of(count) == pytest.approx(opinion.of(count), abs=0.01)
-    assert "Begun from" in (tmp_path / "on" / "outline.md").read_text(encoding="utf-8")
+    card = (tmp_path / "on" / "outline.md").read_text(encoding="utf-8")
+    assert card.index(run) < card.index("--seed 6 --start WEIGHTS")
 
 
 def test_a_network_reads_each_thread_of_a_batch_alone() -> None:

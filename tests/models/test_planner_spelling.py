@@ -117,3 +117,18 @@ def test_most_slips_in_instructions_are_mended() -> None:
             slipped += 1
             right += gloss(typos(rng, meant)).lower() == gloss(meant).lower()
     assert right / slipped > 0.8
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("outline the hyalinisd stroma", "outline the hyalinised stroma"),
+        ("mark the calcifed and the myxiod bits", "mark the calcified and the myxoid bits"),
+    ],
+)
+def test_adjectives_are_mended_in_either_spelling(written: str, read: str) -> None:
+    assert gloss(written) == read
+
+
+def test_a_verb_keeps_its_pronoun() -> None:
+    assert gloss("Misurami la necrosi") == "Misurami la necrosis"

@@ -1,13 +1,14 @@
 """Compound requests: several things asked for, each with something of its own, or some taken back.
 
 `shapes.toml` says for each shape what is named and what is wanted of it; the words are the
-sections `mixed.SHAPE` of the frames. A shape is drawn by the table `mixed` of `mix.toml`.
+sections `mixed.SHAPE` of the frames, in which `{R}` is slot r when it is named again. A shape is
+drawn by the table `mixed` of `mix.toml`.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from models.planner.generate.drafts import Draft, Part, nouns, pick
 from models.planner.generate.entities import Kind, Mention
+from models.planner.generate.grammar import Noun
 from models.planner.generate.intents import Intent, Scope, Want
+from models.planner.generate.shortened import shortened
 
 if TYPE_CHECKING:
     from models.planner.generate.requests import Sampler
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 SECTION = "mixed."
 """What the frames' sections of the shapes start with."""
 _TRIES = 40
+_SHORT = 0.7
+"""How often what is named again is named by its head alone ("the muscle"), where it can be."""
 _JOINED = (
     *("count.cell", "count.region", "show.region", "show.cell", "size.region"),
     *("percent.region", "box.region", "size.cell", "box.cell"),
@@ -76,6 +81,7 @@ def shaped(sampler: Sampler, name: str) -> Draft:
         found[slot] = _drawn(sampler, kind, tuple(found.values()), slot in shape.beside)
     wants = tuple(_want(entry, found) for entry in shape.wants)
     slots = {slot: nouns(mention) for slot, mention in found.items()}
+    slots |= {slot.upper(): (noun,) for slot, noun in _again(sampler, found)}
     part = Part(SECTION + (shape.say or name), slots)
     return Draft(Intent(_intent(name, wants), wants), (part,))
 
@@ -96,6 +102,15 @@ def _drawn(sampler: Sampler, kind: str, taken: Sequence[Mention], beside: bool) 
             break
         sampler.organ = before
     return found
+
+
+def _again(sampler: Sampler, found: Mapping[str, Mention]) -> Iterator[tuple[str, Noun]]:
+    """How each is named a second time: by its head, where that is a name for none of the others."""
+    for slot, mention in found.items():
+        head = shortened(mention.noun, sampler.words.code)
+        others = (other.noun.text.split() for name, other in found.items() if name != slot)
+        clear = head is not None and all(head.text not in words for words in others)
+        yield slot, head if head and clear and sampler.rng.random() < _SHORT else mention.noun
 
 
 def _want(entry: Mapping[str, Any], found: Mapping[str, Mention]) -> Want:

@@ -23,6 +23,7 @@ from models.planner.generate.plans import Planned, plan
 from models.planner.generate.requests import Sampler
 from models.planner.generate.results import World
 from models.planner.generate.speech import Speaker
+from models.planner.generate.switching import switch
 from models.planner.generate.threads import Thread
 from models.planner.serialise import Call, Turn
 
@@ -82,7 +83,9 @@ def examples(seed: int, n: int, paraphrases: int = 1) -> Iterator[Example]:
     made = 0
     while made < n:
         maker = _Maker(rng)
-        thread, draft, planned = maker.draw()
+        if (drawn := maker.draw()) is None:
+            continue
+        thread, draft, planned = drawn
         group = f"g{seed}-{made}" if paraphrases > 1 else None
         for _ in range(min(paraphrases, n - made)):
             text, frame, tags = maker.speaker.say(draft)
@@ -131,8 +134,11 @@ class _Maker:
         world = World("lung", 0.25 if rng.random() < 0.85 else None)
         self.thread = Thread(world, language(self.code))
 
-    def draw(self) -> tuple[Thread, Draft, Planned]:
-        """The finished thread, and the draft of its next instruction with its plan."""
+    def draw(self) -> tuple[Thread, Draft, Planned] | None:
+        """The finished thread, and the draft of its next instruction with its plan.
+
+        None for a thread to which the mix has nothing sensible to add.
+        """
         thread_mix = mix()["thread"]
         earlier = 0
         if self.rng.random() < thread_mix["share"]:
@@ -142,19 +148,31 @@ class _Maker:
             if self.rng.random() < thread_mix["unclear"]:
                 misheard(self.thread, self._sampler(), self.speaker)
                 continue
-            draft, planned = self._turn(thread_mix["earlier_follow"])
+            if (turn := self._turn(thread_mix["earlier_follow"])) is None:
+                return None
+            draft, planned = turn
             text, _, _ = self.speaker.say(draft)
             self.thread.add(self.rng, text, draft.intent, planned)
-        draft, planned = self._turn(thread_mix["follow"])
-        return self.thread, draft, planned
+        turn = self._turn(thread_mix["follow"])
+        return turn and (self.thread, *turn)
 
-    def _turn(self, follow: float) -> tuple[Draft, Planned]:
+    def _switch(self) -> None:
+        """Go on in another language, where that can be."""
+        code = pick(self.rng, "language")
+        words, spoken = lexicon(code), language(code)
+        if code != self.code and switch(self.rng, self.thread, words, spoken):
+            self.code, self.words = code, words
+            self.speaker = Speaker(self.rng, spoken, words)
+
+    def _turn(self, follow: float) -> tuple[Draft, Planned] | None:
+        if self.thread.turns and self.rng.random() < mix()["thread"]["switch"]:
+            self._switch()
         for _ in range(30):
             draft = self._draft(follow)
             planned = plan(draft.intent, self.thread.ledger)
             if _sensible(draft.intent, planned, self.thread):
                 return draft, planned
-        raise RuntimeError("no sensible turn for this thread")  # the mix has nothing that fits
+        return None
 
     def _sampler(self) -> Sampler:
         sampler = Sampler(self.rng, self.words, regions=self.thread.regions)
@@ -169,6 +187,8 @@ class _Maker:
         kind = pick(self.rng, "kind")
         if kind == "clarify" and self.rng.random() < _LOST:
             return sampler.reply(kind, "clarify.lost")
+        if kind == "clarify" and len(self.thread.known()) == 1:
+            return sampler.reply(kind, "clarify.other")
         if kind == "clarify" and self.thread.known():
             kind = "request"
         if kind != "request":

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
+from models.planner.generate.additions import Additions
+from models.planner.generate.analogies import Analogies
 from models.planner.generate.drafts import Draft, Part, mix, nouns
 from models.planner.generate.figures import Figures
 from models.planner.generate.intents import Intent, Known, Reply, Scope, Want
@@ -33,9 +35,10 @@ class FollowUps:
 
     def draw(self) -> Draft | None:
         """A random follow-up that the thread allows, or None where it allows none."""
-        farther = self.rng.random() < mix()["thread"]["refer"]
-        if farther and (draft := References(self.thread, self.sampler).draw()):
-            return draft
+        for makers in (References, Additions, Analogies):
+            chosen = self.rng.random() < mix()["thread"][makers.table]
+            if chosen and (draft := makers(self.thread, self.sampler).draw()):
+                return draft
         weights = mix()["follow"]
         names = list(weights)
         for name in self.rng.choices(names, list(weights.values()), k=12):
@@ -216,7 +219,7 @@ class FollowUps:
         regions = self.thread.regions
         if not regions:
             return None
-        near = self._nearby()
+        near = self.thread.nearby()
         pronoun = near is not None and self.rng.random() < 0.6
         known = near if pronoun and near else self.rng.choice(regions)
         if not pronoun and not self.thread.unique(known):
@@ -277,20 +280,13 @@ class FollowUps:
 
     def _holds(self, name: str) -> Draft | None:
         """What the region itself is asked for: "how many lymphocytes does it contain?"."""
-        near = self._nearby()
+        near = self.thread.nearby()
         if near is None:
             return None
         target = self.sampler.mention("cell", countable=True)
         want = Want((target,), (Scope(within=near),))
         part = Part("holds.ask", {"x": nouns(target), "r": nouns(near)})
         return Draft(Intent(f"follow.{name}", (want,)), (part,))
-
-    def _nearby(self) -> Known | None:
-        """The region that "in it" means: the one outlined last, or the one last looked in."""
-        if self.one is None or self.one.mention.kind == "region":
-            return self.one
-        within = self.thread.scope_of(self.one.number).within
-        return within if isinstance(within, Known) else None
 
     # -- "how many was that again?"
     def _result(self, name: str) -> Draft | None:

@@ -1,10 +1,11 @@
 """Languages as data: noun phrases in the forms that a sentence needs, and templates with slots.
 
 A language is one TOML file in `frames/`, with further frames in those of its name in
-`frames/compound/` (several requests at once) and `frames/thread/` (earlier turns). Its `articles`
-table says, for the article that a lexicon entry is written with, what stands before the noun in
-each form ("los" → "de los "); a form that ends in neither a space nor an apostrophe is a word of
-its own ("them" → "los"). `agreement` has words that follow number alone: [singular, plural].
+`frames/compound/` (several requests at once), `frames/thread/` (earlier turns) and `frames/reply/`
+(what no tool serves, and what is beside the point). Its `articles` table says, for the article
+that a lexicon entry is written with, what stands before the noun in each form ("los" → "de los ");
+a form that ends in neither a space nor an apostrophe is a word of its own ("them" → "los").
+`agreement` has words that follow number alone: [singular, plural].
 
 In a template, `{x}` is the noun phrase of slot x, `{x.in}` one of its forms, `[a|b|]` a choice.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from models.planner.generate.entities import Mention, Organ
 
@@ -90,20 +90,3 @@ class Intent:
             return self.organ.expected
         organs = (m.organ for want in self.wants for m in want.mentions())
         return next((organ for organ in organs if organ), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """An intent with the words for it.
-
-    Attributes:
-        intent: what is meant.
-        text: what the user writes.
-        frame: the id of the frame that the words come from.
-        tags: register and other marks.
-    """
-
-    intent: Intent
-    text: str
-    frame: str
-    tags: tuple[str, ...] = field(default=())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,8 +21,9 @@ from models.planner.shorthand import lexicon_rows, lexicon_text, specimens, spel
 _ADJECTIVE = ("ac", "ile", "ic", "al", "ar", "ous", "oid", "ed", "ive", "ary", "ian", "ine", "ant")
 _COMMON = 6.0
 """How much more often what `translations.csv` has is spoken of than the rest."""
-_PLACE, _PART = 5.0, 0.1
-"""The same for the regions of `places.csv` and for parts of cells."""
+_PLACE, _PART, _MIXED = 5.0, 0.1, 0.3
+"""The same for the regions of `places.csv`, for parts of cells, and for English nouns that are
+said in another language."""
 _WHOLE = ("cell", "cyte", "phage", "blast", "phil")
 """How names of whole cells end, which have a cytoplasm."""
 
@@ -193,7 +195,21 @@ def _translated(code: str) -> list[tuple[Mention, float]]:
         said = _foreign_noun(row, code)
         place = _mention(row["concept"], "region", row["organ"] or None, said)
         found.append((place, _PLACE))
-    return found + [(part, _PART) for part in _parts(code, [one for one, _ in found])]
+    named = [one for one, _ in found]
+    return [
+        *found,
+        *((part, _PART) for part in _parts(code, named)),
+        *((mixed, _MIXED) for mixed in _mixed_in(code, named)),
+    ]
+
+
+def _mixed_in(code: str, named: Sequence[Mention]) -> Iterator[Mention]:
+    """English plurals as they are said in another language: "los plasma cells"."""
+    common = {row["concept"] for row in _rows("translations.csv")}
+    for one in named:
+        if one.target in common and one.countable and (english := _noun(one.target)).plural:
+            text = english.text.title() if code == "de" else english.text
+            yield replace(one, noun=Noun(text, text, one.noun.article, True))
 
 
 def _parts(code: str, owners: Sequence[Mention]) -> Iterator[Mention]:

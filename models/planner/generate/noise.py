@@ -44,6 +44,14 @@ _NEAR = {
     **dict(zip("zxcvbnm", "xcvbnmn", strict=True)),
 }
 
+_TEXTED = {
+    **{"you": "u", "your": "ur", "are": "r", "could": "cd", "would": "wd", "should": "shd"},
+    **{"please": "pls", "thanks": "ta", "with": "w/", "without": "w/o", "and": "n", "for": "4"},
+    **{"because": "cos", "what": "wot", "before": "b4", "about": "abt", "percentage": "%age"},
+}
+_BRIEF = 0.6
+"""How often someone on a phone shortens a word that can be shortened."""
+
 
 @lru_cache(maxsize=65536)
 def _british(word: str) -> str:
@@ -75,6 +83,12 @@ def careless(text: str, code: str) -> str:
         text = text.translate(_UMLAUTS)
     decomposed = unicodedata.normalize("NFD", text)
     return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+def texted(rng: Random, text: str) -> str:
+    """English `text` with some of its small words as they are typed on a phone: "cd u", "w/o"."""
+    words = text.split(" ")
+    return " ".join(_TEXTED.get(w, w) if rng.random() < _BRIEF else w for w in words)
 
 
 def dictated(rng: Random, text: str, language: Language, *, hesitant: bool) -> str:

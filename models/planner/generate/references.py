@@ -5,38 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from random import Random
+from typing import ClassVar
 
-from models.planner.generate.drafts import Draft, Part, mix, nouns
+from models.planner.generate.drafts import Draft, Part, nouns
 from models.planner.generate.entities import Mention
 from models.planner.generate.figures import Figures
 from models.planner.generate.grammar import Noun
 from models.planner.generate.intents import Intent, Known, Reply, Scope, Want
-from models.planner.generate.pointers import PointedKind, Pointers, nested
+from models.planner.generate.makers import Makers
+from models.planner.generate.pointers import PointedKind, nested
 from models.planner.generate.recollections import Recollections
-from models.planner.generate.requests import Sampler
 from models.planner.generate.results import SHARE, count_in
-from models.planner.generate.threads import Thread
 
 
-class References:
-    """Draws them for one thread. A maker gives None where the thread has nothing for it."""
+class References(Makers):
+    """Draws them for one thread."""
 
-    def __init__(self, thread: Thread, sampler: Sampler) -> None:
-        self.thread, self.sampler = thread, sampler
-        self.rng: Random = sampler.rng
-        self.pointers = Pointers(thread, sampler.rng)
-
-    def draw(self) -> Draft | None:
-        """A random one that the thread allows, or None."""
-        weights = mix()["refer"]
-        for name in self.rng.choices(list(weights), list(weights.values()), k=8):
-            maker: Callable[[], Draft | None] = getattr(self, f"_{name}")
-            if draft := maker():
-                return replace(draft, intent=replace(draft.intent, name=f"follow.refer.{name}"))
-        return None
+    table: ClassVar[str] = "refer"
 
     # -- one call: "box the first region", "how large is the earlier mask?"
     def _point(self) -> Draft | None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from models.planner.generate.besides import Besides, capital
 from models.planner.generate.compounds import SECTION
-from models.planner.generate.drafts import Draft, Part, mix, nouns, pick
-from models.planner.generate.entities import Kind, Lexicon, Organ
-from models.planner.generate.extras import Extras
-from models.planner.generate.grammar import Language
+from models.planner.generate.drafts import Draft, Part, nouns, pick
+from models.planner.generate.entities import Organ
 from models.planner.generate.intents import Known, Scope
 from models.planner.generate.lexicons import specimens_of
-from models.planner.generate.noise import american_to_british, careless, dictated, named, typos
+from models.planner.generate.noise import (
+    american_to_british,
+    careless,
+    dictated,
+    named,
+    texted,
+    typos,
+)
 
 _STYLES = {
     "plain": ("do", "do", "ask"),
@@ -33,19 +38,8 @@ _BETWEEN = 0.08
 """How often what is outside of several things is said to lie between them."""
 
 
-@dataclass
-class Speaker:
-    """Says drafts in one language.
-
-    Attributes:
-        rng: the source of chance.
-        language: grammar and frames.
-        words: the lexicon, for what is mentioned beside the point.
-    """
-
-    rng: Random
-    language: Language
-    words: Lexicon
+class Speaker(Besides):
+    """Says drafts in one language."""
 
     def say(self, draft: Draft) -> tuple[str, str, tuple[str, ...]]:
         """The instruction, the id of its (first) frame, and tags for the register and noises."""
@@ -60,17 +54,9 @@ class Speaker:
             if self._chance("organ"):
                 text = self._fronted(_uncapital(text), self.words.organ(self.rng))
             if self._chance("background"):
-                text = f"{self._frame('filler.background', {})[0]} {_capital(text)}"
+                text = f"{self._frame('filler.background', {})[0]} {capital(text)}"
         text = self._typed(text, register, draft, tags)
         return text, frame, tuple(tags)
-
-    def _chance(self, name: str) -> bool:
-        return self.rng.random() < float(mix()["noise"][name])
-
-    def _frame(
-        self, section: str, slots: dict[str, Any], need: tuple[str, ...] = ()
-    ) -> tuple[str, str]:
-        return self.language.say(self.rng, section, Extras(self.rng, self.words, slots), need)
 
     def _clauses(self, draft: Draft, register: str) -> tuple[str, str, str]:
         organ = None if draft.organ_said else draft.intent.organ
@@ -85,7 +71,7 @@ class Speaker:
         texts, frame = [text for text, _ in said], said[0][1]
         if draft.parts[0].section == "tissue.is" and len(texts) > 1:
             first, _ = self._frame("tissue.is.ask", dict(draft.parts[0].slots))
-            text, style = f"{first} {_capital(self._joined(texts[1:], 'join'))}", "ask"
+            text, style = f"{first} {capital(self._joined(texts[1:], 'join'))}", "ask"
         else:
             text = self._joined(texts, "notes" if style == "note" else "join")
         if ".do#" not in frame:
@@ -109,6 +95,9 @@ class Speaker:
         where = "" if fronted else self._where(scope, part.pronoun)
         in_organ = self._in_organ("where", organ, {}) if organ else ""
         slots["where"] = where + in_organ
+        bare = plain_in and not (part.tail or part.pronoun or organ)
+        if bare and (said := self._double(part)):
+            return said
         text, frame = self._worded(part, style, slots, need)
         if in_organ not in text:
             text += in_organ
@@ -118,6 +107,16 @@ class Speaker:
             text, _ = self._frame("front.in", {"r": nouns(scope.within), "do": text})
             frame = frame.replace(".do#", ".front#")
         return text, frame
+
+    def _double(self, part: Part) -> tuple[str, str] | None:
+        """A place by what is not to be outside it: "no mitoses that aren't in the tumor"."""
+        section = f"double.{part.section.removesuffix('.cell').removesuffix('.region')}"
+        said = part.slots.get("x", ())
+        many = len(said) == 1 and said[0].plural
+        place = part.scope.within if many and section in self.language.frames else None
+        if place is None or not self._chance("double"):
+            return None
+        return self._frame(section, {**part.slots, "r": nouns(place)})
 
     def _fronted(self, text: str, organ: Organ) -> str:
         """The organ before a clause, sometimes after others that are beside the point."""
@@ -129,7 +128,7 @@ class Speaker:
         if self._chance("history"):
             now = self._frame(f"mixed.front.{'sampled' if sampled else 'specimen'}", slots)[0]
             told = self._told("mixed.front.history", self.rng.randint(1, 3))
-            return f"{told} {_capital(now) if told.endswith('.') else now}"
+            return f"{told} {capital(now) if told.endswith('.') else now}"
         if sampled and self.rng.random() < _NOTED:
             return self._frame("mixed.front.noted", slots)[0]
         if sampled:
@@ -199,14 +198,6 @@ class Speaker:
         section = f"{how}.and" if len(texts) == 2 else f"{how}.three"
         return self._frame(section, dict(zip("abc", texts, strict=False)))[0]
 
-    def _negated(self, text: str, draft: Draft) -> str:
-        named = {m.target for want in draft.intent.wants for m in want.mentions()}
-        kind: Kind = next((m.kind for want in draft.intent.wants for m in want.mentions()), "cell")
-        other = self.words.mention(self.rng, kind, plain=True)
-        if other.target in named or other.target is None:
-            return text
-        return self._frame("negate.do", {"y": (other.noun,), "do": text})[0]
-
     def _wrapped(self, text: str, register: str) -> str:
         if self._chance("mixed"):
             return self._frame("filler.no_first", {"do": text})[0]
@@ -215,35 +206,6 @@ class Speaker:
         if register in ("polite", "chatty") or self.rng.random() < 0.25:
             return self._frame("wrap.do", {"do": text})[0]
         return text
-
-    def _surrounded(self, text: str, draft: Draft, tags: list[str]) -> str:
-        """The text with what else people write around a request."""
-        beside = draft.intent.wants and draft.intent.presumed() is None
-        if beside and not draft.intent.asks_tissue and self._chance("not_organ"):
-            text = self._frame("mixed.front.not_organ", {"do": _capital(text)})[0]
-        if draft.intent.wants and self._chance("mixed") and not text.endswith("?"):
-            tags.append("mixed")
-            text = text.rstrip(".") + self._frame("filler.also_no", {})[0]
-        if self._chance("background"):
-            tags.append("background")
-            count = self.rng.choice((1, 1, 1, 2, 2, 3, 4))
-            said = self._told("filler.background", count)
-            if self.rng.random() < 0.75:
-                text = f"{said} {_capital(text)}"
-            else:
-                text = f"{_closed(text)} {said}"
-        if self._chance("injection"):
-            tags.append("injection")
-            if self.rng.random() < 0.5:
-                text = self._frame("filler.injection", {})[0] + _capital(text)
-            else:
-                text = _closed(text) + self._frame("filler.injection_tail", {})[0]
-        return text
-
-    def _told(self, section: str, count: int) -> str:
-        """Several sentences of a section, none twice."""
-        drawn = (self._frame(section, {}) for _ in range(count))
-        return " ".join({frame: words for words, frame in drawn}.values())
 
     def _typed(self, text: str, register: str, draft: Draft, tags: list[str]) -> str:
         """Punctuation, capitals, fillers, spelling."""
@@ -257,6 +219,8 @@ class Speaker:
             text = named(rng, text)
             if self._chance("british"):
                 text = american_to_british(text)
+            if register in ("chatty", "terse") and self._chance("texted"):
+                text = texted(rng, text)
         if code in ("fr", "ca"):
             text = re.sub(r"\b([Dd])e (?=[aeiouéèêàò])", r"\1'", text)
         if register in ("terse", "chatty", "dictated") and self._chance("careless"):
@@ -274,15 +238,6 @@ def _organ_slots(organ: Organ) -> dict[str, Any]:
     return {"o": (organ.noun,), "a": (organ.adjective,)}
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _closed(text: str) -> str:
-    """`text` with a full stop, unless it ends in a mark of its own."""
-    return text if text.endswith((".", "?", "!")) else f"{text}."
-
-
 def _uncapital(text: str) -> str:
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
@@ -294,7 +249,7 @@ def _finished(rng: Random, text: str, register: str) -> str:
     if register == "chatty" and rng.random() < _SHOUTED:
         return text.upper()
     if register in ("plain", "polite") or rng.random() < 0.4:
-        text = re.sub(r"([.?!] )([a-zà-ÿ])", lambda m: m[1] + m[2].upper(), _capital(text))
+        text = re.sub(r"([.?!] )([a-zà-ÿ])", lambda m: m[1] + m[2].upper(), capital(text))
         if text[-1].isalnum() or text[-1] in ")%":
             text += "." if rng.random() < 0.75 else ""
     return text

@@ -17,9 +17,14 @@ from models.planner.serialise import Call, Turn
 _SEVERAL = (
     *("conditional", "chain", "share.region", "follow.same.part", "follow.same.share"),
     "follow.refer.among",
+    *("follow.add.spread", "follow.add.crossed", "follow.add.deeper", "follow.add.filled"),
+    *("follow.add.boxed", "follow.add.figures", "follow.alike.part", "follow.alike.sizes"),
 )
 """Intents about one thing and what it is a part of: what "it" means afterwards can't be told."""
-_UNORDERED = ("share", "compare", "idiom", "follow.same.share", "follow.same.part")
+_UNORDERED = (
+    *("share", "compare", "idiom", "follow.same.share", "follow.same.part", "follow.alike.part"),
+    "follow.add.split",
+)
 """Intents whose words may name the second call first: "what share of the tumor is necrosis?"."""
 
 
@@ -57,6 +62,15 @@ class Thread:
     def known(self) -> list[Known]:
         """Everything that can be referred to, oldest first."""
         return [Known(n, mention) for n, mention in sorted(self.ledger.about.items())]
+
+    def nearby(self) -> Known | None:
+        """The region that "in it" means: the one outlined last, or the one last looked in."""
+        if len(self.focus) != 1:
+            return None
+        if self.focus[0].mention.kind == "region":
+            return self.focus[0]
+        within = self.scope_of(self.focus[0].number).within
+        return within if isinstance(within, Known) else None
 
     def scope_of(self, number: int) -> Scope:
         """Where the call with that number looked."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import rnn
@@ -120,18 +121,24 @@ def main(
     with torch.inference_mode():
         loss, share = float(surprise(net, held_back)), right(net, held_back)
     path = out / "outline.safetensors"
-    metadata = {"licence": "Apache-2.0", "seed": str(seed), "examples": str(count)}
+    run = f"--count {count} --epochs {epochs} --rate {rate:g} --seed {seed}"
+    runs = [*_runs(start), f"{run} --start WEIGHTS"] if start else [run]
+    metadata = {"licence": "Apache-2.0", "runs": "\n".join(runs)}
     save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, path, metadata)
     path.chmod(0o644)
-    run = {"count": count, "epochs": epochs, "rate": rate, "seed": seed}
     result = f"the whole outline of {share:.1%} right, at {loss:.3f} nats"
-    path.with_suffix(".md").write_text(_card(path, run, start, result), encoding="utf-8")
+    path.with_suffix(".md").write_text(_card(path, runs, result), encoding="utf-8")
     print(path)
 
 
-def _card(path: Path, run: Mapping[str, float], start: Path | None, result: str) -> str:
-    options = " ".join(f"--{name} {value:g}" for name, value in run.items() if name != "count")
-    begun = f"Begun from weights with SHA-256 `{file_sha256(start)[:12]}`.\n" if start else ""
+def _runs(weights: Path) -> list[str]:
+    """The options of the runs that made `weights`, as far as it notes them."""
+    with safe_open(weights, "pt") as file:
+        noted = (file.metadata() or {}).get("runs")
+    return noted.splitlines() if noted else [f"from SHA-256 {file_sha256(weights)[:12]}"]
+
+
+def _card(path: Path, runs: Sequence[str], result: str) -> str:
     return f"""# Outline network
 
 | | |
@@ -142,17 +149,17 @@ def _card(path: Path, run: Mapping[str, float], start: Path | None, result: str)
 | input and output | a thread in the form of `serialise.py` (`{TEMPLATE}`); see `outline.py` |
 
 ## Training
-{begun}{run["count"]:,} examples of `models.planner.generate`, seed {run["seed"]}, {run["epochs"]}
-times over; Adam at {run["rate"]:g}, falling to zero; {_BATCH} examples a step. Of {_HELD_BACK:,}
-held back it has {result}.
+By Adam, its rate falling to zero in each run; {_BATCH} examples of `models.planner.generate` a
+step. Of {_HELD_BACK:,} held back by the last run it has {result}.
 
 ## Measured
 With and without it and the other second opinions: `eval/LOG.md`.
 
 ## Retrain
-`python -m models.planner.train.outline --out DIR --count {run["count"]}
-{options}{" --start WEIGHTS" if start else ""}`
+`python -m models.planner.train.outline --out DIR` with each of these in turn, `WEIGHTS` being what
+the one before made:
 
+{"".join(f"    {run}{chr(10)}" for run in runs)}
 ## Limits
 It reads the last 96 words of a thread. Alone it plans nothing:
 `agent/planners/second.py` says what its opinion is good for.

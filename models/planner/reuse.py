@@ -1,0 +1,51 @@
+"""The contract's rule 6: a plan refers to what its thread has, and does not ask for it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+from models.ontology import normalise
+from models.planner.serialise import Call, Turn
+
+_REFERENCES = ("within", "outside", "source")
+
+Key = tuple[str, ...]
+
+
+def without_repeats(calls: Sequence[Call], history: Sequence[Turn]) -> list[Call]:
+    """`calls` without those that repeat a call of the thread, or one before them in the plan.
+
+    What referred to such a call refers to the one that it repeats. A reply repeats nothing.
+
+    Returns:
+        The plan; empty where every call of it is a repetition.
+    """
+    earlier = [call for turn in history for call in turn.calls]
+    made: dict[Key, str] = {}
+    for number, call in enumerate(earlier, 1):
+        made.setdefault(_key(call), f"${number}")
+    kept: list[Call] = []
+    now: dict[str, str] = {}
+    free = count(len(earlier) + 1)
+    for number, call in enumerate(calls, len(earlier) + 1):
+        args = {
+            name: now.get(value, value) if name in _REFERENCES else value
+            for name, value in call["args"].items()
+        }
+        own: Call = {"tool": call["tool"], "args": args}
+        if call["tool"] == "reply" or _key(own) not in made:
+            made[_key(own)] = f"${next(free)}"
+            kept.append(own)
+        now[f"${number}"] = made[_key(own)]
+    return kept
+
+
+def _key(call: Call) -> Key:
+    """What two calls share that ask for the same; an empty argument is one that is not there."""
+    key = [str(call["tool"])]
+    for name, value in sorted(call["args"].items()):
+        text = str(value if value is not None else "").strip()
+        if text:
+            key.append(f"{name} {text if name in _REFERENCES else normalise(text)}")
+    return tuple(key)
