@@ -34,6 +34,9 @@ OUTLINES = 2
 LEAST = 0.5
 """How much likelier such an outline must be than that of the model's plan, in nats: the model
 writes another plan for it."""
+DECLINE = 2.0
+"""What counts against a plan that declines, in nats: the generator's examples decline more often
+than users have to be declined."""
 ORGAN = 8.0
 """Margin of a tissue check of an organ that is spoken of, where the model's own is not, in nats."""
 
@@ -41,7 +44,7 @@ ORGAN = 8.0
 def margins() -> str:
     """The weight and the margins, for records of runs."""
     tried = f"{OUTLINES} outlines from {LEAST:g}: {OUTLINE:g} (weight {WEIGHT:g})"
-    return f"{tried}, rules {RULES:g}, organ {ORGAN:g} nats"
+    return f"{tried}, rules {RULES:g}, decline -{DECLINE:g}, organ {ORGAN:g} nats"
 
 
 def rivals(
@@ -62,15 +65,23 @@ def rivals(
     """
     state = PlanState.after(history)
     opinion = outliner.read(thread_text(history, instruction), state.number)
-    own = opinion.of(Outline.of(calls, state.number))
+    outlined = Outline.of(calls, state.number)
+    own, declined = opinion.of(outlined), _declining(outlined)
     found = [*_other_organs(history, gloss(instruction), calls)]
     if ruled and ruled != calls:
-        gain = opinion.of(Outline.of(ruled, state.number)) - own
-        found.append(Rival(ruled, RULES + WEIGHT * gain, "rules"))
+        other = Outline.of(ruled, state.number)
+        margin = RULES + WEIGHT * (opinion.of(other) - own) + declined - _declining(other)
+        found.append(Rival(ruled, margin, "rules"))
     for outline, likely in opinion.best(partial(admits, state), OUTLINES):
         if (gain := likely - own) > LEAST:
-            found.append(Rival(outline, OUTLINE + WEIGHT * gain, "outline"))
+            margin = OUTLINE + WEIGHT * gain + declined - _declining(outline)
+            found.append(Rival(outline, margin, "outline"))
     return found
+
+
+def _declining(outline: Outline) -> float:
+    """What counts against a plan because it declines, in nats."""
+    return DECLINE if outline.symbols == ("decline",) else 0.0
 
 
 def by_rules(history: Sequence[Turn], instruction: str) -> list[Call]:

@@ -62,7 +62,7 @@ class Decoded:
 
     Attributes:
         calls: the plan; valid under the contract where decoding was constrained.
-        text: the plan's lines.
+        text: the plan's lines, without repetitions.
         prompt: the prompt's whole text.
         source: of the rival that was chosen; empty where it is the model's own plan.
     """

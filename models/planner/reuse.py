@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from itertools import count
 
 from models.ontology import normalise
-from models.planner.serialise import Call, Turn
-
-_REFERENCES = ("within", "outside", "source")
+from models.planner.serialise import REFERENCES, Call, Turn
 
 Key = tuple[str, ...]
 
@@ -30,7 +28,7 @@ def without_repeats(calls: Sequence[Call], history: Sequence[Turn]) -> list[Call
     free = count(len(earlier) + 1)
     for number, call in enumerate(calls, len(earlier) + 1):
         args = {
-            name: now.get(value, value) if name in _REFERENCES else value
+            name: now.get(value, value) if name in REFERENCES else value
             for name, value in call["args"].items()
         }
         own: Call = {"tool": call["tool"], "args": args}
@@ -47,5 +45,5 @@ def _key(call: Call) -> Key:
     for name, value in sorted(call["args"].items()):
         text = str(value if value is not None else "").strip()
         if text:
-            key.append(f"{name} {text if name in _REFERENCES else normalise(text)}")
+            key.append(f"{name} {text if name in REFERENCES else normalise(text)}")
     return tuple(key)

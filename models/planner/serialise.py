@@ -70,7 +70,8 @@ _LINES = {
     "reply": re.compile(r"reply (?P<kind>clarify|decline|answer) (?P<reason>[a-z]+)"),
 }
 _NULL = {"expected": "?", "cell_type": "*"}
-_REFERENCES = ("within", "outside", "source")
+REFERENCES = ("within", "outside", "source")
+"""Arguments that name another call."""
 
 
 class PlanSyntaxError(ValueError):
@@ -194,7 +195,7 @@ def _call(tool: str, args: dict[str, str | None]) -> Call:
 def _value(name: str, value: str | None) -> str | None:
     if value is None or value == _NULL.get(name):
         return None
-    return f"${value}" if name in _REFERENCES else value
+    return f"${value}" if name in REFERENCES else value
 
 
 def _reply(args: dict[str, str | None], results: Sequence[str], line: str) -> Call:

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.planners.second import LEAST, ORGAN, OUTLINE, RULES, WEIGHT, by_rules, margins, rivals
+from agent.planners.second import (
+    DECLINE,
+    LEAST,
+    ORGAN,
+    OUTLINE,
+    RULES,
+    WEIGHT,
+    by_rules,
+    margins,
+    rivals,
+)
 from models.planner.decode import Rival
 from models.planner.outline import Outline
 from models.planner.serialise import Call, Turn
@@ -69,6 +79,15 @@ def test_a_likelier_outline_is_tried_and_weighs_on_the_rules() -> None:
     assert heard([], "Outline the glands.", [SEGMENT], Sure(wanted, nats)) == []
     little = heard([], "Outline the glands.", [SEGMENT, BOXES], Sure(wanted, LEAST))
     assert [rival.source for rival in little] == ["rules"], "so little is not worth a plan"
+
+
+def test_to_decline_counts_against_a_plan() -> None:
+    refusal: Call = {"tool": "reply", "args": {"kind": "decline", "text": "No."}}
+    (rival,) = heard([], "Outline the glands.", [refusal], UNSURE)
+    assert (rival.source, rival.margin) == ("rules", RULES + DECLINE)
+    wanted, nats = Outline(("decline",)), LEAST + 1
+    (rival,) = heard([], "Outline the glands.", [SEGMENT], Sure(wanted, nats))
+    assert rival.margin == pytest.approx(OUTLINE + WEIGHT * nats - DECLINE)
 
 
 def test_records_name_the_margins() -> None:
