@@ -66,22 +66,22 @@ def rivals(
     state = PlanState.after(history)
     opinion = outliner.read(thread_text(history, instruction), state.number)
     outlined = Outline.of(calls, state.number)
-    own, declined = opinion.of(outlined), _declining(outlined)
+    own = opinion.of(outlined)
+    worth = _worth(outlined, own)
     found = [*_other_organs(history, gloss(instruction), calls)]
     if ruled and ruled != calls:
         other = Outline.of(ruled, state.number)
-        margin = RULES + WEIGHT * (opinion.of(other) - own) + declined - _declining(other)
+        margin = RULES + _worth(other, opinion.of(other)) - worth
         found.append(Rival(ruled, margin, "rules"))
     for outline, likely in opinion.best(partial(admits, state), OUTLINES):
-        if (gain := likely - own) > LEAST:
-            margin = OUTLINE + WEIGHT * gain + declined - _declining(outline)
-            found.append(Rival(outline, margin, "outline"))
+        if likely - own > LEAST:
+            found.append(Rival(outline, OUTLINE + _worth(outline, likely) - worth, "outline"))
     return found
 
 
-def _declining(outline: Outline) -> float:
-    """What counts against a plan because it declines, in nats."""
-    return DECLINE if outline.symbols == ("decline",) else 0.0
+def _worth(outline: Outline, likely: float) -> float:
+    """What an outline and its log probability count beside the model's likelihood, in nats."""
+    return WEIGHT * likely - (DECLINE if outline.symbols == ("decline",) else 0.0)
 
 
 def by_rules(history: Sequence[Turn], instruction: str) -> list[Call]:

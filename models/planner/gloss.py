@@ -31,8 +31,6 @@ _LONGEST_PART = 24
 """Letters of the first part of a German compound."""
 _LONGEST = 5
 """Words of the longest noun phrase that is looked up."""
-_LONGEST_SAYING = 6
-"""Words of the longest saying that is looked up."""
 _MOST = 3
 """Adjectives that are looked for on each side of a noun."""
 _SPECIMEN = re.compile(
@@ -70,8 +68,8 @@ def _found(text: str, code: str) -> Iterator[tuple[int, int, str]]:
     stems = [stem_of(word[0], code) for word in words]
     at = 0
     while at < len(words):
-        if said := _saying(words, at, code):
-            at += said
+        if said := sayings(code).match(text, words[at].start()):
+            at += sum(word.start() < said.end() for word in words[at:])
             continue
         length, english = (
             _described(words, stems, at, code) or _adjective(words, stems, at, code) or (0, "")
@@ -100,13 +98,6 @@ def _described(
         after += 1
     around = (*reversed(stems[end:after]), *stems[at:noun])
     return after - at, " ".join((*(modifiers[stem] for stem in around), found[1]))
-
-
-def _saying(words: Sequence[re.Match[str]], at: int, code: str) -> int:
-    """How many words from `at` on are a saying, which names nothing: "au sein", "a occhio"."""
-    ahead = [word[0].lower() for word in words[at : at + _LONGEST_SAYING]]
-    lengths = range(len(ahead), 0, -1)
-    return next((n for n in lengths if tuple(ahead[:n]) in sayings(code)), 0)
 
 
 def _noun(

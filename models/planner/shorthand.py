@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import Any
 
 from models.ontology import american, expected_organ, find, fold, singular
 
@@ -68,21 +69,23 @@ def spelt_out(text: str) -> str:
 @lru_cache(maxsize=1)
 def specimens() -> Sequence[Specimen]:
     """The specimens that `lexicon/specimens.csv` lists, in its order."""
-    rows = lexicon_rows("specimens.csv")
+    rows = [dict(row) for row in lexicon_rows("specimens.csv")]
     return tuple(
         Specimen(row.pop("en"), _expected(row.pop("organ")), {k: v for k, v in row.items() if v})
         for row in rows
     )
 
 
-def lexicon_text(name: str) -> str:
-    """A file of the generator's lexicon, which is read here too: the generator imports this."""
-    return (_LEXICON / name).read_text("utf-8")
+@lru_cache(maxsize=8)
+def lexicon_table(name: str) -> Mapping[str, Any]:
+    """A TOML file of the generator's lexicon, which is read here: the generator imports this."""
+    return tomllib.loads((_LEXICON / name).read_text("utf-8"))
 
 
-def lexicon_rows(name: str) -> list[dict[str, str]]:
+@lru_cache(maxsize=16)
+def lexicon_rows(name: str) -> Sequence[Mapping[str, str]]:
     """The rows of a CSV file of the lexicon."""
-    return list(csv.DictReader(lexicon_text(name).splitlines()))
+    return tuple(csv.DictReader((_LEXICON / name).read_text("utf-8").splitlines()))
 
 
 def short_words() -> frozenset[str]:
@@ -124,7 +127,7 @@ def _meant(said: str, around: Sequence[Sequence[str]]) -> str | None:
 
 @lru_cache(maxsize=1)
 def _short() -> _Short:
-    data = tomllib.loads(lexicon_text("english.toml"))
+    data = lexicon_table("english.toml")
     in_any_case = data["slang"] | data["words"]
     any_case: dict[Sequence[str], str] = {tuple(s.split()): in_any_case[s] for s in in_any_case}
     capitals = dict(data["initials"])

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any
 
 from models.ontology import american, concepts, fold
-from models.planner.shorthand import lexicon_rows, lexicon_text, short_words, specimens
+from models.planner.shorthand import lexicon_rows, lexicon_table, short_words, specimens
 
 LANGUAGES = ("es", "fr", "de", "it", "ca", "pt")
 """What is read besides English."""
@@ -152,10 +152,15 @@ def _said(code: str) -> Iterator[tuple[str, str]]:
 
 
 @lru_cache(maxsize=1 + len(LANGUAGES))
-def sayings(code: str) -> frozenset[tuple[str, ...]]:
-    """The sayings of a language, as words; accents tell them from other words ("côtés")."""
-    listed = tomllib.loads(lexicon_text("sayings.toml"))[code]
-    return frozenset(tuple(word[0] for word in WORD.finditer(phrase)) for phrase in listed)
+def sayings(*codes: str) -> re.Pattern[str]:
+    """What matches a saying of these languages, in which no noun is meant: "to the naked eye".
+
+    The longest first; accents tell them from other words ("côtés").
+    """
+    listed = {phrase for code in codes for phrase in lexicon_table("sayings.toml")[code]}
+    phrases = (r"[\W_]+".join(WORD.findall(said)) for said in sorted(listed))
+    longest_first = sorted(phrases, key=len, reverse=True)
+    return re.compile(rf"\b(?:{'|'.join(longest_first)})\b", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)
@@ -171,7 +176,7 @@ def english_words() -> frozenset[str]:
 
 def _adjectives() -> Iterator[str]:
     """What English says of a structure: "hyalinized", "back-to-back"."""
-    data = tomllib.loads(lexicon_text("english.toml"))
+    data = lexicon_table("english.toml")
     yield from data["predicate"]
     yield from (said for words in data["modifiers"].values() for said in words)
     yield from data["coined"]["looks"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from models.planner.generate.drafts import Draft
+from models.planner.generate.drafts import Draft, with_slots
 from models.planner.generate.entities import Mention
-from models.planner.generate.intents import Known, Scope, Want
+from models.planner.generate.intents import Scope, Want
 from models.planner.generate.makers import Makers
 from models.planner.generate.pointers import nested
 from models.planner.generate.results import SHARE
@@ -110,16 +110,12 @@ class Additions(Makers):
         want = Want((known.mention,), tuple(Scope(within=region) for region in regions))
         draft = self._said("split", (want,), x=known, r=regions)
         mark = self.rng.choice((" / ", " / ", "/", ", ", " vs "))
-        return self._with(draft, l=mark.join(region.noun.text for region in regions))
+        return with_slots(draft, l=mark.join(region.noun.text for region in regions))
 
     def _minus(self) -> Draft | None:
         """Cells in a part, and in its whole without it."""
-        pairs = []
-        for part in self._named("region"):
-            scope = self.thread.scope_of(part.number)
-            whole = scope.within
-            if isinstance(whole, Known) and scope.outside is None and self.thread.unique(whole):
-                pairs.append((part, whole))
+        pairs = self.thread.placed(self._named("region"))
+        pairs = [(part, whole) for part, whole in pairs if self.thread.unique(whole)]
         if not pairs:
             return None
         part, whole = self.rng.choice(pairs)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-from models.planner.generate.drafts import Draft
+from models.planner.generate.drafts import Draft, with_slots
 from models.planner.generate.intents import Known, Scope, Want
 from models.planner.generate.makers import Makers
 from models.planner.generate.results import SHARE, count_in
@@ -20,8 +20,7 @@ class Analogies(Makers):
     # -- "the same for the veins, as you did it for the arteries"
     def _count(self) -> Draft | None:
         """Cells that were counted in one region, in another."""
-        counted = [(k, self.thread.scope_of(k.number)) for k in self.pointers.by_kind["cell"]]
-        done = [(k, s.within) for k, s in counted if isinstance(s.within, Known) and not s.outside]
+        done = self.thread.placed(self.pointers.by_kind["cell"])
         done = [(k, place) for k, place in done if k.mention.target and self.thread.unique(place)]
         if not done:
             return None
@@ -50,9 +49,9 @@ class Analogies(Makers):
     # -- "the 22 ones", "those that you had found in the wall before we wandered off"
     def _numbered(self) -> Draft | None:
         """Cells, or pieces of a region, called by their number."""
-        options = [o for o in self._numbers() if o[1] >= _FEW]
-        numbers = [number for _, number in self._numbers()]
-        options = [(k, n) for k, n in options if numbers.count(n) == 1]
+        stated = list(self._numbers())
+        numbers = [number for _, number in stated]
+        options = [(k, n) for k, n in stated if n >= _FEW and numbers.count(n) == 1]
         if not options:
             return None
         known, number = self.rng.choice(options)
@@ -68,7 +67,7 @@ class Analogies(Makers):
         slots = {"x": known}
         if boxes and isinstance(place, Known) and self.rng.random() < 0.6:
             section, slots["r"] = "numbered.placed", place
-        return self._with(self._said(section, (want,), **slots), n=str(number))
+        return with_slots(self._said(section, (want,), **slots), n=str(number))
 
     def _numbers(self) -> Iterator[tuple[Known, int]]:
         for known in self.thread.known():
@@ -82,9 +81,7 @@ class Analogies(Makers):
         """Cells from before the thread went on to other things, by what they lay in."""
         focus = {k.number for k in self.thread.focus}
         old = [k for k in self.pointers.by_kind["cell"] if k.number not in focus]
-        places = [(k, self.thread.scope_of(k.number)) for k in old]
-        kept = [(k, s.within) for k, s in places if isinstance(s.within, Known) and not s.outside]
-        kept = [(k, place) for k, place in kept if self.thread.unique(place)]
+        kept = [(k, place) for k, place in self.thread.placed(old) if self.thread.unique(place)]
         alike = [(k.mention.target, place.number) for k, place in kept]
         if not kept or self.thread.last is None:
             return None
@@ -108,9 +105,9 @@ class Analogies(Makers):
             return None
         if not line:
             return self._said("inall", (Want((known,), boxes=True),), x=known)
-        return (
-            None if self.rng.random() < 0.6 else self._reply("inall", "answer", "result", x=known)
-        )
+        if self.rng.random() < 0.6:
+            return None
+        return self._reply("inall", "answer", "result", x=known)
 
     def _left(self) -> Draft | None:
         """What is still missing when all else has been given."""
@@ -175,11 +172,8 @@ class Analogies(Makers):
         (cell,) = self._cells(1)
         if self.thread.ambiguous(cell):
             return None
-        draft = self._said("organ", (Want((cell,)),), x=cell)
-        part = draft.parts[0]
-        part = replace(part, slots={**part.slots, "o": (organ.noun,)})
-        intent = replace(draft.intent, organ=organ)
-        return Draft(intent, (part,), organ_said=True)
+        draft = with_slots(self._said("organ", (Want((cell,)),), x=cell), o=(organ.noun,))
+        return replace(draft, intent=replace(draft.intent, organ=organ), organ_said=True)
 
 
 _FEW = 3

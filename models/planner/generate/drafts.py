@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from random import Random
@@ -44,6 +44,12 @@ class Draft:
     intent: Intent
     parts: tuple[Part, ...]
     organ_said: bool = False
+
+
+def with_slots(draft: Draft, **slots: Any) -> Draft:
+    """`draft` with more slots in its first clause."""
+    part = draft.parts[0]
+    return replace(draft, parts=(replace(part, slots={**part.slots, **slots}),))
 
 
 @lru_cache(maxsize=1)

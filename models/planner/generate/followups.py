@@ -8,7 +8,7 @@ from random import Random
 
 from models.planner.generate.additions import Additions
 from models.planner.generate.analogies import Analogies
-from models.planner.generate.drafts import Draft, Part, mix, nouns
+from models.planner.generate.drafts import Draft, Part, mix, nouns, with_slots
 from models.planner.generate.figures import Figures
 from models.planner.generate.intents import Intent, Known, Reply, Scope, Want
 from models.planner.generate.recollections import Recollections
@@ -138,7 +138,7 @@ class FollowUps:
         if at == len(things) - 1 and self.rng.random() < 0.4:
             word = "last"
         draft = self._derived(name, (thing,), boxes=tool != "measure", measures=tool == "measure")
-        return self._with(draft, ordinal=word)
+        return with_slots(draft, ordinal=word)
 
     def _recall(self, name: str) -> Draft | None:
         older = [k for k in self.thread.known() if k not in self.focus and self.thread.unique(k)]
@@ -197,10 +197,6 @@ class FollowUps:
         want = Want(tuple(known), boxes=boxes, measures=measures)
         name = f"follow.{section}"
         return Draft(Intent(name, (want,)), (Part(section, {"x": nouns(*known)}),))
-
-    def _with(self, draft: Draft, **slots: str) -> Draft:
-        part = draft.parts[0]
-        return replace(draft, parts=(replace(part, slots={**part.slots, **slots}),))
 
     # -- "and as a percentage?", "density of the lymphocytes we counted"
     def _figure(self, name: str) -> Draft | None:

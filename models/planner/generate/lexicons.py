@@ -7,7 +7,6 @@ rarer sites of the body, which a plan names as the user does; and specimens, whi
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,7 +15,7 @@ from typing import Any
 from models.ontology import Concept, concepts, expected_organ, find, singular
 from models.planner.generate.entities import Idiom, Inventions, Kind, Lexicon, Mention, Organ
 from models.planner.generate.grammar import LANGUAGES, Noun, Template, language, plural_of
-from models.planner.shorthand import lexicon_rows, lexicon_text, specimens, spelt_out
+from models.planner.shorthand import lexicon_rows, lexicon_table, specimens, spelt_out
 
 _ADJECTIVE = ("ac", "ile", "ic", "al", "ar", "ous", "oid", "ed", "ive", "ary", "ian", "ine", "ant")
 _COMMON = 6.0
@@ -40,21 +39,15 @@ def lexicon(code: str) -> Lexicon:
     return Lexicon(code, _translated(code), _translated_organs(code))
 
 
-@lru_cache(maxsize=1)
-def _english() -> dict[str, Any]:
-    return tomllib.loads(lexicon_text("english.toml"))
+def _english() -> Mapping[str, Any]:
+    return lexicon_table("english.toml")
 
 
 @lru_cache(maxsize=len(LANGUAGES))
 def uncut(code: str) -> tuple[frozenset[str], frozenset[str]]:
     """First words of names that nobody cuts to their head, and heads that say too little."""
-    data = tomllib.loads(lexicon_text("heads.toml"))
+    data = lexicon_table("heads.toml")
     return frozenset(data["anatomical"]), frozenset(data["general"][code])
-
-
-@lru_cache(maxsize=16)
-def _rows(name: str) -> tuple[dict[str, str], ...]:
-    return tuple(lexicon_rows(name))
 
 
 def _noun(name: str) -> Noun:
@@ -111,7 +104,7 @@ def _inventions() -> Inventions:
 
 def _idioms() -> list[Idiom]:
     found = []
-    for entry in tomllib.loads(lexicon_text("idioms.toml"))["idiom"]:
+    for entry in lexicon_table("idioms.toml")["idiom"]:
         targets = [_named(name) for name in entry["finds"]]
         organ = entry.get("organ")
         noun = Noun(organ, organ, "the", False) if organ else None
@@ -141,7 +134,7 @@ def _written(name: str) -> str:
 
 
 def _english_entities() -> list[tuple[Mention, float]]:
-    common = {row["concept"] for row in _rows("translations.csv")}
+    common = {row["concept"] for row in lexicon_rows("translations.csv")}
     found: list[tuple[Mention, float]] = []
     for concept in concepts():
         if concept.kind == "organ":
@@ -177,7 +170,7 @@ def _short_forms() -> list[Mention]:
     return found
 
 
-def _foreign_noun(row: dict[str, str], code: str) -> Noun:
+def _foreign_noun(row: Mapping[str, str], code: str) -> Noun:
     said = row[code]
     article, text = said.split("'", 1) if said[:2] in ("l'", "L'") else said.split(" ", 1)
     plural = row["es"].startswith(("los ", "las "))
@@ -189,9 +182,9 @@ def _translated(code: str) -> list[tuple[Mention, float]]:
     found = [
         (_named(row["concept"], _foreign_noun(row, code)), weight)
         for name, weight in files.items()
-        for row in _rows(name)
+        for row in lexicon_rows(name)
     ]
-    for row in _rows("places.csv"):
+    for row in lexicon_rows("places.csv"):
         said = _foreign_noun(row, code)
         place = _mention(row["concept"], "region", row["organ"] or None, said)
         found.append((place, _PLACE))
@@ -205,7 +198,7 @@ def _translated(code: str) -> list[tuple[Mention, float]]:
 
 def _mixed_in(code: str, named: Sequence[Mention]) -> Iterator[Mention]:
     """English plurals as they are said in another language: "los plasma cells"."""
-    common = {row["concept"] for row in _rows("translations.csv")}
+    common = {row["concept"] for row in lexicon_rows("translations.csv")}
     for one in named:
         if one.target in common and one.countable and (english := _noun(one.target)).plural:
             text = english.text.title() if code == "de" else english.text
@@ -214,9 +207,9 @@ def _mixed_in(code: str, named: Sequence[Mention]) -> Iterator[Mention]:
 
 def _parts(code: str, owners: Sequence[Mention]) -> Iterator[Mention]:
     """What cells have, as regions: "citoplasma delle cellule tumorali"."""
-    common = {row["concept"] for row in _rows("translations.csv")}
+    common = {row["concept"] for row in lexicon_rows("translations.csv")}
     cells = [one for one in owners if one.target in common and one.target.endswith(_WHOLE)]
-    for row in _rows("parts.csv"):
+    for row in lexicon_rows("parts.csv"):
         part = _foreign_noun(row, code)
         for owner in cells:
             if owner.kind == "cell" and owner.countable:
@@ -237,7 +230,7 @@ def _english_organs() -> list[Organ]:
         for place, name in enumerate(nouns[:3]):
             options = [name, *(adjectives if place == 0 else [])]
             found += [Organ(expected, _singular(name), _singular(a)) for a in options]
-    for row in _rows("sites.csv"):
+    for row in lexicon_rows("sites.csv"):
         found.append(Organ(row["site"], _singular(row["site"]), _singular(row["adjective"])))
     return found
 
@@ -258,9 +251,9 @@ def _singular(name: str) -> Noun:
 
 
 def _translated_organs(code: str) -> list[Organ]:
-    adjectives = {row["concept"]: row[code] for row in _rows("adjectives.csv")}
+    adjectives = {row["concept"]: row[code] for row in lexicon_rows("adjectives.csv")}
     found = []
-    for row in (*_rows("organs.csv"), *_rows("sites.csv")):
+    for row in (*lexicon_rows("organs.csv"), *lexicon_rows("sites.csv")):
         name = row.get("concept") or row["site"]
         expected = str(expected_organ(_concept(name))) if "concept" in row else name
         noun, adjective = _foreign_noun(row, code), adjectives.get(name)

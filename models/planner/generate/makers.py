@@ -52,11 +52,6 @@ class Makers:
             self._said(section, (), **slots), intent=Intent("", reply=Reply(kind, reason))
         )
 
-    def _with(self, draft: Draft, **texts: str) -> Draft:
-        """`draft` with slots that are put in as they are."""
-        part = draft.parts[0]
-        return replace(draft, parts=(replace(part, slots={**part.slots, **texts}),))
-
     def _cells(self, number: int, *taken: Mention) -> tuple[Mention, ...]:
         """Different cell types, none of `taken`, and not every nucleus."""
         found: list[Mention] = []

@@ -39,13 +39,13 @@ class References(Makers):
         if section == "size":
             line = self.thread.line_of("measure", known.number)
             stated = "mean area" in line if kind == "cell" else line.startswith("area ")
-            return self._answer(f"refer.size.{kind}", known) if stated else None
+            return self._answer(f"size.{kind}", known) if stated else None
         if section == "number":
             return self._number(known)
         boxes, measures = section in ("boxes", "both"), section != "boxes"
         if (boxes and boxed) or (measures and measured):
             return None
-        styled = f"refer.{section}" + ("" if section in ("boxes", "both") else f".{kind}")
+        styled = section + ("" if section in ("boxes", "both") else f".{kind}")
         return self._derived(styled, (known,), boxes=boxes, measures=measures)
 
     def _number(self, known: Known) -> Draft | None:
@@ -53,10 +53,10 @@ class References(Makers):
         line = self.thread.line_of("extract_boxes", known.number)
         if known.mention.kind == "cell":
             line = self.thread.lines.get(known.number, "")
-            return self._answer("refer.number.cell", known) if count_in(line) is not None else None
+            return self._answer("number.cell", known) if count_in(line) is not None else None
         if count_in(line) is not None:
-            return self._answer("refer.number.region", known)
-        return None if line else self._derived("refer.number.region", (known,), boxes=True)
+            return self._answer("number.region", known)
+        return None if line else self._derived("number.region", (known,), boxes=True)
 
     def _pieces(self) -> Draft | None:
         """Into how many pieces what was just outlined falls."""
@@ -72,10 +72,10 @@ class References(Makers):
         if known is None or not self.thread.unscoped(known):
             return None
         if SHARE in self.thread.lines.get(known.number, ""):
-            return self._answer("refer.percent", known)
+            return self._answer("percent", known)
         if self.thread.has("measure", known.number):
             return None
-        return self._derived("refer.percent", (known,), measures=True)
+        return self._derived("percent", (known,), measures=True)
 
     def _missing(self) -> Draft | None:
         """A place in the thread where nothing is: it is asked back."""
@@ -102,17 +102,11 @@ class References(Makers):
         if self.thread.has("measure", measured.number):
             return None
         wants = Want((boxed,), boxes=True), Want((measured,), measures=True)
-        slots = {"x": nouns(boxed), "y": nouns(measured)}
-        return Draft(Intent("", wants), (Part("refer.apart", slots),))
+        return self._said("apart", wants, x=boxed, y=measured)
 
     def _share(self) -> Draft | None:
         """What part of an earlier region a region within it is: both are to be measured."""
-        pairs = []
-        for part in self.thread.regions:
-            scope = self.thread.scope_of(part.number)
-            whole = scope.within
-            if isinstance(whole, Known) and scope.outside is None:
-                pairs.append((part, whole))
+        pairs = self.thread.placed(self.thread.regions)
         if not pairs:
             return None
         part, whole = self.rng.choice(pairs)
@@ -137,9 +131,8 @@ class References(Makers):
             Want((region,), boxes=boxes, measures=not boxes),
             Want((target,), (Scope(within=region),)),
         )
-        slots = {"x": nouns(target), "r": nouns(region)}
-        section = f"refer.held.{'boxes' if boxes else 'measures'}"
-        return Draft(Intent("", wants), (Part(section, slots),))
+        how = "boxes" if boxes else "measures"
+        return self._said(f"held.{how}", wants, x=target, r=region)
 
     def _among(self) -> Draft | None:
         """Cells as a share of all nuclei."""
@@ -217,8 +210,7 @@ class References(Makers):
         if any(self.thread.has(tool, counted.number) for tool in ("extract_boxes", "measure")):
             return None  # "the same" may mean these too
         want = Want((counted.mention,), (Scope(within=region),))
-        slots = {"r": nouns(region), "x": nouns(counted)}
-        return Draft(Intent("", (want,)), (Part("refer.same", slots),))
+        return self._said("same", (want,), r=region, x=counted)
 
     def _whole(self) -> Draft | None:
         """What was looked for in one place only, now everywhere."""
@@ -229,8 +221,7 @@ class References(Makers):
         if not options:
             return None
         mention = self.rng.choice(options).mention
-        part = Part("refer.whole", {"x": nouns(mention)})
-        return Draft(Intent("", (Want((mention,)),)), (part,))
+        return self._said("whole", (Want((mention,)),), x=mention)
 
     def _other(self) -> Draft | None:
         """Cells after a region was shown, or a region after cells: nothing restricts them."""
@@ -245,8 +236,7 @@ class References(Makers):
             target = self.sampler.mention("region", countable=False)
         if target.target in (None, *(k.mention.target for k in self.thread.known())):
             return None
-        part = Part("refer.other", {"x": nouns(target)})
-        return Draft(Intent("", (Want((target,)),)), (part,))
+        return self._said("other", (Want((target,)),), x=target)
 
     def _summed(self) -> Draft | None:
         """What follows from several figures that the thread states."""
@@ -254,8 +244,7 @@ class References(Makers):
 
     def _closing(self) -> Draft | None:
         """Thanks and a farewell."""
-        intent = Intent("", reply=Reply("answer", "courtesy"))
-        return Draft(intent, (Part("refer.closing", {}),))
+        return self._reply("closing", "answer", "courtesy")
 
     def _pointed(self) -> Known | None:
         if self.rng.random() < 0.25:
@@ -269,12 +258,11 @@ class References(Makers):
         self, section: str, known: Sequence[Known], *, boxes: bool = False, measures: bool = False
     ) -> Draft:
         want = Want(tuple(known), boxes=boxes, measures=measures)
-        return Draft(Intent("", (want,)), (Part(section, {"x": nouns(*known)}),))
+        return self._said(section, (want,), x=known)
 
     def _answer(self, section: str, known: Known) -> Draft:
         """What the thread states already."""
-        intent = Intent("", reply=Reply("answer", "result"))
-        return Draft(intent, (Part(section, {"x": nouns(known)}),))
+        return self._reply(section, "answer", "result", x=known)
 
 
 _HOW = {"both": "refer.both_places"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -81,6 +82,11 @@ class Thread:
                 at = int(args[name][1:])
                 places[name] = Known(at, self.ledger.about[at])
         return Scope(**places)
+
+    def placed(self, found: Iterable[Known]) -> list[tuple[Known, Known]]:
+        """Those of `found` that were looked for in one region and outside of none, with it."""
+        scopes = ((known, self.scope_of(known.number)) for known in found)
+        return [(k, s.within) for k, s in scopes if isinstance(s.within, Known) and not s.outside]
 
     def organ(self) -> str | None:
         """The organ that was last presumed."""

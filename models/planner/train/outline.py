@@ -139,6 +139,7 @@ def _runs(weights: Path) -> list[str]:
 
 
 def _card(path: Path, runs: Sequence[str], result: str) -> str:
+    steps = "\n".join(f"    {run}" for run in runs)
     return f"""# Outline network
 
 | | |
@@ -159,7 +160,8 @@ With and without it and the other second opinions: `eval/LOG.md`.
 `python -m models.planner.train.outline --out DIR` with each of these in turn, `WEIGHTS` being what
 the one before made:
 
-{"".join(f"    {run}{chr(10)}" for run in runs)}
+{steps}
+
 ## Limits
 It reads the last 96 words of a thread. Alone it plans nothing:
 `agent/planners/second.py` says what its opinion is good for.
