@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import count
 
@@ -9,20 +10,29 @@ from models.ontology import normalise
 from models.planner.serialise import REFERENCES, Call, Turn
 
 Key = tuple[str, ...]
+_FAILED = re.compile(
+    r"\b(?:errors?|err(?:eur|ore|o)|fehler|fail(?:ed|ure)|fehlgeschlagen|fall(?:ó|ido|it[oa]|ou)"
+    r"|falhou|échec|échoué|fallida|time[ds]?[ -]?out|délai|unavailable|crashed|aborted"
+    r"|died|no result|connection lost|out of memory)\b",
+    re.IGNORECASE,
+)
+"""What says in a turn's result that something of it failed: that may be asked for again."""
 
 
 def without_repeats(calls: Sequence[Call], history: Sequence[Turn]) -> list[Call]:
     """`calls` without those that repeat a call of the thread, or one before them in the plan.
 
-    What referred to such a call refers to the one that it repeats. A reply repeats nothing.
+    What referred to such a call refers to the one that it repeats. A reply repeats nothing, and
+    what failed has not been made.
 
     Returns:
         The plan; empty where every call of it is a repetition.
     """
-    earlier = [call for turn in history for call in turn.calls]
+    earlier = [(call, turn) for turn in history for call in turn.calls]
     made: dict[Key, str] = {}
-    for number, call in enumerate(earlier, 1):
-        made.setdefault(_key(call), f"${number}")
+    for number, (call, turn) in enumerate(earlier, 1):
+        if not _FAILED.search(turn.result):
+            made.setdefault(_key(call), f"${number}")
     kept: list[Call] = []
     now: dict[str, str] = {}
     free = count(len(earlier) + 1)

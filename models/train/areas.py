@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 from torch.nn import functional
 
-from models.train.augment import degrade, jitter_stain
+from models.train.augment import degrade, jitter_stain, retint, tint
 from models.train.config import RegionConfig, RegionSource
 from models.train.settled import settled, typed_nuclei
 from models.vision.regions import OUT_STRIDE, WORKING_MPP
@@ -210,6 +210,10 @@ def kept_back(area: Area, areas: Sequence[Area], config: RegionConfig) -> bool:
     return last and fold_of(area, areas, config) == 0
 
 
+def _picture(rgb: npt.NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255
+
+
 def cut(
     area: Area, side: int, mpp: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -231,7 +235,7 @@ def cut(
     pad = ((above, native - rows - above), (before, native - columns - before))
     rgb = np.pad(area.rgb[window], (*pad, (0, 0)), mode="symmetric")
     mask = np.pad(area.mask[window], pad, constant_values=_NOWHERE)
-    picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+    picture = _picture(rgb)[None]
     picture = functional.interpolate(picture, (side, side), mode="bilinear", antialias=True)[0]
     picture = picture.clamp(0, 1)
     half = side // OUT_STRIDE
@@ -261,6 +265,7 @@ class Batches(torch.utils.data.Dataset[Sample]):
         self.chance = weights / weights.sum()
         wordings = [phrases(concept) for concept in config.concepts]
         lengths = [len(own) for own in wordings]
+        self.tints = [tint(_picture(area.rgb[::8, ::8])) for own in self.sources for area in own]
         self.phrases = embed(tuple(text for own in wordings for text in own)).split(lengths)
 
     def __len__(self) -> int:
@@ -279,6 +284,9 @@ class Batches(torch.utils.data.Dataset[Sample]):
         quarter, mirror = int(rng.integers(4)), bool(rng.random() < 0.5)
         planes = [x.rot90(quarter, (-2, -1)) for x in (rgb, label, tissue)]
         rgb, label, tissue = (x.flip(-1) if mirror else x for x in planes)
+        if self.config.retinted and rng.random() < self.config.retinted:
+            other = self.tints[int(rng.integers(len(self.tints)))]
+            rgb = retint(rgb, other, float(rng.random()))
         rgb = degrade(jitter_stain(rgb, rng, float(rng.uniform(0.3, 1.7))), rng)
         text = torch.stack([own[int(rng.integers(len(own)))] for own in self.phrases])
         return Sample(rgb, text, label, tissue, torch.from_numpy(area.share))

@@ -21,6 +21,7 @@ from models.train.fields import UNTYPED, Field, unpack_flow
 from models.vision.net import WORKING_MPP
 
 _STAINS = torch.tensor(rgb_from_hed, dtype=torch.float32)  # rows: haematoxylin, eosin, residual
+_STAINED = 0.1  # mean optical density of a stained pixel, at the least
 _ZOOM_SPREAD = 0.25
 _ZOOM_RANGE = (0.6, 1.6)
 
@@ -105,6 +106,20 @@ def jitter_stain(rgb: Tensor, rng: np.random.Generator, strength: float = 1.0) -
     contrast = 1 + strength * rng.uniform(-0.15, 0.15)
     light = strength * rng.uniform(-0.06, 0.06)
     return ((out - 0.5) * contrast + 0.5 + light).clamp(0, 1)
+
+
+def tint(rgb: Tensor) -> Tensor:
+    """Mean optical density of the stained pixels of `rgb` (3, H, W; 0..1), a channel: (3,)."""
+    density = -torch.log(rgb.clamp_min(1 / 255)).flatten(1)
+    stained = density[:, density.mean(dim=0) > _STAINED]
+    return stained.mean(dim=1) if stained.shape[1] else density.mean(dim=1).clamp_min(_STAINED)
+
+
+def retint(rgb: Tensor, towards: Tensor, share: float) -> Tensor:
+    """`rgb` (3, H, W; 0..1) with its `tint` moved by `share` (0..1) to another's; white stays."""
+    gain = (towards / tint(rgb)).clamp(0.4, 2.5) ** share
+    density = -torch.log(rgb.clamp_min(1 / 255)) * gain[:, None, None]
+    return torch.exp(-density).clamp(0, 1)
 
 
 def degrade(rgb: Tensor, rng: np.random.Generator) -> Tensor:

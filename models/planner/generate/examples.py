@@ -25,7 +25,9 @@ from models.planner.generate.results import World
 from models.planner.generate.speech import Speaker
 from models.planner.generate.switching import switch
 from models.planner.generate.threads import Thread
+from models.planner.generate.written import dialogues, told
 from models.planner.serialise import Call, Turn
+from models.planner.words import language_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Example:
         history: the earlier turns, as `models.planner.serialise` takes them.
         plan: the right calls, every argument present.
         tags: intent, language, register, noises.
-        frame: the id of the frame that the words come from.
+        frame: the id of the frame that the words come from, or of the dialogue.
         group: names the examples that mean the same, where there are several.
     """
 
@@ -71,17 +73,31 @@ def _accepted(call: Call) -> Call:
     return {"tool": call["tool"], "args": args}
 
 
-def examples(seed: int, n: int, paraphrases: int = 1) -> Iterator[Example]:
+def examples(seed: int, n: int, paraphrases: int = 1, written: float = 0.0) -> Iterator[Example]:
     """`n` examples; the same for the same seed.
 
     Args:
         seed: of all chance.
         n: how many.
         paraphrases: how many wordings of each intent follow one another, as one group.
+        written: the share of those that were written one by one (`dialogues/`), 0..1.
     """
     rng = Random(seed)  # noqa: S311 - no secret hangs on it
     made = 0
     while made < n:
+        if written and rng.random() < written:
+            one = told(rng, rng.choice(dialogues()))
+            if not held_out(one.instruction):
+                yield Example(
+                    id=f"{seed}-{made}",
+                    instruction=one.instruction,
+                    history=one.history,
+                    plan=one.plan,
+                    tags=("written", language_of(one.instruction)),
+                    frame=one.id,
+                )
+                made += 1
+            continue
         maker = _Maker(rng)
         if (drawn := maker.draw()) is None:
             continue

@@ -19,6 +19,7 @@ class PlannerConfig(BaseModel):
             keeps what a short run forgets (after Wortsman et al., CVPR 2022).
         licence: of the resulting adapter, for its card.
         seed: of the adapter's first values and of every example: pack n is a function of the two.
+        written: the share of the examples that were written one by one, 0..1.
         steps: optimiser steps in all. The rate is constant until `decay` of them are left, so that
             a run may be resumed with another total until then.
         warmup: steps of linear warm-up.
@@ -40,6 +41,7 @@ class PlannerConfig(BaseModel):
     start_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     licence: str
     seed: int
+    written: Annotated[float, Field(ge=0, le=1)] = 0.0
     steps: PositiveInt
     warmup: NonNegativeInt
     decay: NonNegativeInt

@@ -31,10 +31,13 @@ Case = tuple[list[list[int]], list[int]]
 """The tokens of a thread and the classes of its plan's outline, as `outliner` has both."""
 
 
-def draw(seed: int) -> Iterator[Case]:
-    """Generated threads and their plans' outlines, without end, as a function of `seed`."""
+def draw(seed: int, written: float = 0.0) -> Iterator[Case]:
+    """Threads and their plans' outlines, without end, as a function of `seed`.
+
+    `written` is the share of them that were written one by one.
+    """
     for part in itertools.count():
-        for case in examples(hash((seed, part)), _DRAWN):
+        for case in examples(hash((seed, part)), _DRAWN, written=written):
             start = 1 + sum(len(turn.calls) for turn in case.history)
             thread = thread_text(case.history, case.instruction)
             yield tokens(thread, start), classes(Outline.of(case.plan, start))
@@ -109,19 +112,22 @@ def main(
     epochs: Annotated[int, typer.Option(min=1)] = 2,
     rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Of the examples and the first weights.")] = 1,
+    written: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the examples written one by one.")
+    ] = 0.0,
     start: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Weights to go on from.")
     ] = None,
 ) -> None:
     """Train the network that tells a plan's outline; minutes on one core."""
     out.mkdir(parents=True, exist_ok=True)
-    cases = list(itertools.islice(draw(seed), count + _HELD_BACK))
-    held_back, seen = cases[:_HELD_BACK], cases[_HELD_BACK:]
+    held_back = list(itertools.islice(draw(-seed), _HELD_BACK))
+    seen = list(itertools.islice(draw(seed, written), count))
     net = fit(seen, epochs, rate, seed, start)
     with torch.inference_mode():
         loss, share = float(surprise(net, held_back)), right(net, held_back)
     path = out / "outline.safetensors"
-    run = f"--count {count} --epochs {epochs} --rate {rate:g} --seed {seed}"
+    run = f"--count {count} --epochs {epochs} --rate {rate:g} --seed {seed} --written {written:g}"
     runs = [*_runs(start), f"{run} --start WEIGHTS"] if start else [run]
     metadata = {"licence": "Apache-2.0", "runs": "\n".join(runs)}
     save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, path, metadata)
@@ -151,7 +157,8 @@ def _card(path: Path, runs: Sequence[str], result: str) -> str:
 
 ## Training
 By Adam, its rate falling to zero in each run; {_BATCH} examples of `models.planner.generate` a
-step. Of {_HELD_BACK:,} held back by the last run it has {result}.
+step, a share of them written one by one. Of {_HELD_BACK:,} others, none of them so, it has
+{result}.
 
 ## Measured
 With and without it and the other second opinions: `eval/LOG.md`.

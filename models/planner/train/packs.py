@@ -26,9 +26,15 @@ class Packs(Dataset[dict[str, Tensor]]):
     plan follows.
     """
 
-    def __init__(self, seed: int, packs: int, tokens: int, encode: Encode) -> None:
-        """Packs of at least `tokens` tokens each, and less than one example more."""
+    def __init__(
+        self, seed: int, packs: int, tokens: int, encode: Encode, written: float = 0.0
+    ) -> None:
+        """Packs of at least `tokens` tokens each, and less than one example more.
+
+        `written` is the share of the examples that were written one by one.
+        """
         self.seed, self.packs, self.tokens, self.encode = seed, packs, tokens, encode
+        self.written = written
 
     def __len__(self) -> int:
         return self.packs
@@ -56,7 +62,7 @@ class Packs(Dataset[dict[str, Tensor]]):
 
     def _examples(self, number: int) -> Iterator[tuple[list[int], list[bool]]]:
         for part in count():
-            for case in examples(hash((self.seed, number, part)), _DRAWN):
+            for case in examples(hash((self.seed, number, part)), _DRAWN, written=self.written):
                 start = 1 + sum(len(turn.calls) for turn in case.history)
                 plan = "\n".join(plan_lines(case.plan, start))
                 yield self.encode(thread_text(case.history, case.instruction), plan)

@@ -41,6 +41,7 @@ def train(config: PlannerConfig, out: Path) -> Path:
             config.steps * config.packs * PartialState().num_processes,
             config.pack_tokens,
             encoder(folder, config),
+            config.written,
         ),
         data_collator=one,
     )
