@@ -11,9 +11,17 @@ from models.planner.serialise import REFERENCES, Call, Turn
 
 Key = tuple[str, ...]
 _FAILED = re.compile(
-    r"\b(?:errors?|err(?:eur|ore|o)|fehler|fail(?:ed|ure)|fehlgeschlagen|fall(?:ó|ido|it[oa]|ou)"
-    r"|falhou|échec|échoué|fallida|time[ds]?[ -]?out|délai|unavailable|crashed|aborted"
-    r"|died|no result|connection lost|out of memory)\b",
+    # The tools' own lines of an error are told by the tool's name; these are other systems' words.
+    r"(?<!no )(?<!0 )(?<!zero )(?<!without )(?<!ohne )(?<!sans )(?<!sin )(?<!senza )(?<!sense )"
+    r"(?<!sem )(?<!standard )(?<!mean )(?<!count )\b(?:"
+    r"errors?(?!-free)|fail(?:ed|s|ure)|crash(?:ed)?|time[ds]?[ -]?out|unavailable|abort(?:ed)?"
+    r"|killed|cancell?ed|interrupted|(?:worker|connection|server) (?:lost|died|down)"
+    r"|lost (?:the )?connection|no results?|out[ -]of[ -]memory"
+    r"|\w*fehler|fehlgeschlagen|abgebrochen|abgestürzt|zeitüberschreitung|nicht verfügbar"
+    r"|kein ergebnis|erreurs?|échec|échouée?|indisponible|délai dépassé|temps dépassé"
+    r"|aucun résultat|errores|fall(?:o|ó|aron|ido|ida)|tiempo agotado|no disponible|error[ei]"
+    r"|fallit[oa]|non riuscit[oa]|tempo scaduto|ha fallat|fallad?a|temps esgotat|erros?"
+    r"|falh(?:a|ou|aram)|tempo esgotado|indisponível)\b",
     re.IGNORECASE,
 )
 """What says in a turn's result that something of it failed: that may be asked for again."""
@@ -28,10 +36,14 @@ def without_repeats(calls: Sequence[Call], history: Sequence[Turn]) -> list[Call
     Returns:
         The plan; empty where every call of it is a repetition.
     """
-    earlier = [(call, turn) for turn in history for call in turn.calls]
+    earlier = [
+        (call, line)
+        for turn in history
+        for call, line in zip(turn.calls, _lines(turn), strict=True)
+    ]
     made: dict[Key, str] = {}
-    for number, (call, turn) in enumerate(earlier, 1):
-        if not _FAILED.search(turn.result):
+    for number, (call, line) in enumerate(earlier, 1):
+        if not (line.startswith(f"{call['tool']}:") or _FAILED.search(line)):
             made.setdefault(_key(call), f"${number}")
     kept: list[Call] = []
     now: dict[str, str] = {}
@@ -47,6 +59,12 @@ def without_repeats(calls: Sequence[Call], history: Sequence[Turn]) -> list[Call
             kept.append(own)
         now[f"${number}"] = made[_key(own)]
     return kept
+
+
+def _lines(turn: Turn) -> list[str]:
+    """What the result says of each call: its own part, or all where parts and calls don't match."""
+    parts = [part.strip() for part in re.split(r"[;.] ", turn.result)]
+    return parts if len(parts) == len(turn.calls) else [turn.result] * len(turn.calls)
 
 
 def _key(call: Call) -> Key:

@@ -265,7 +265,8 @@ class Batches(torch.utils.data.Dataset[Sample]):
         self.chance = weights / weights.sum()
         wordings = [phrases(concept) for concept in config.concepts]
         lengths = [len(own) for own in wordings]
-        self.tints = [tint(_picture(area.rgb[::8, ::8])) for own in self.sources for area in own]
+        tinted = self.sources if config.retinted else []
+        self.tints = [tint(_picture(area.rgb[::8, ::8])) for own in tinted for area in own]
         self.phrases = embed(tuple(text for own in wordings for text in own)).split(lengths)
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 
 class _Config(BaseModel):
@@ -180,7 +180,8 @@ class LastSteps(_Config):
 
     Attributes:
         steps: how many.
-        decay: as in `Schedule`.
+        decay: as in `Schedule`; the rate rises again, for more of them than there are steps to a
+            part of what it was.
         weights: of the sources that are drawn more or less often now.
     """
 
@@ -230,9 +231,22 @@ class RegionConfig(Schedule):
     licence: str
     sources: dict[str, RegionSource]
 
+    @model_validator(mode="after")
+    def _last_weights_are_of_sources(self) -> Self:
+        unknown = set(self.last.weights if self.last else ()) - set(self.sources)
+        if unknown:
+            raise ValueError(f"last.weights names no source: {', '.join(sorted(unknown))}")
+        return self
+
     def members(self) -> list[Self]:
         """The run of each member."""
-        return [self, *(self.model_copy(update=other.model_dump()) for other in self.others)]
+        return [
+            self,
+            *(
+                self.model_copy(update=other.model_dump(exclude_unset=True))
+                for other in self.others
+            ),
+        ]
 
     def ending(self, last: LastSteps) -> Self:
         """The run whose last steps are `last`."""

@@ -1,4 +1,4 @@
-"""What follows the training of the region network: prompts, weights file, model card."""
+"""What follows the training of the region networks: prompts, weights file, model card."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from torch import Tensor
 from models.backend import Image
 from models.train.areas import NO, UNKNOWN, YES, Area
 from models.train.config import RegionConfig
+from models.vision.net import Ensemble
 from models.vision.regions import (
     ASSUMED_MPP,
     WORKING_MPP,
     Prompt,
-    RegionEnsemble,
     encode,
     evidence,
 )
@@ -56,7 +56,7 @@ def concept_texts(concepts: Sequence[str]) -> Tensor:
     return torch.stack([embed(phrases(concept)).mean(dim=0) for concept in concepts])
 
 
-def look(net: RegionEnsemble, areas: Sequence[Area], text: Tensor) -> list[Held]:
+def look(net: Ensemble, areas: Sequence[Area], text: Tensor) -> list[Held]:
     """What `net` makes of some of `areas`, which it was not trained on."""
     net = net.eval().to(memory_format=torch.channels_last)
     held = []
@@ -138,7 +138,7 @@ def choose_presence(
 
 
 def write_weights(
-    net: RegionEnsemble,
+    net: Ensemble,
     left_out: Sequence[Held],
     kept_back: Sequence[Held],
     sources: Sequence[str],
@@ -188,8 +188,8 @@ def _ending(config: RegionConfig) -> str:
         return ""
     weights = ", ".join(f"{name} {weight:g}" for name, weight in config.last.weights.items())
     return f"""
-What ships ends with {config.last.steps} steps more, with these weights in place of the table's:
-{weights}.
+What ships ends with {config.last.steps} steps more, the rate rising again and falling to zero, with
+these weights in place of the table's: {weights}.
 """
 
 
@@ -256,7 +256,6 @@ something of another image's colours. Weights are an exponential moving average
 | --- | --- | --- | --- |
 {runs}
 {_ending(config)}
-
 ## Chosen on images that were not trained on
 Of each network two twins, each trained without a half of the sources, looked at what they had not
 seen. The network that ships goes on from the one without

@@ -23,7 +23,8 @@ from models.train.areas import (
 from models.train.config import RegionConfig
 from models.train.finish_regions import concept_texts, look, region_card, write_weights
 from models.train.loop import Terms, adapted_encoder, fit
-from models.vision.regions import RegionEnsemble, RegionNet
+from models.vision.net import Ensemble
+from models.vision.regions import RegionNet
 from models.vision.weights import WEIGHTS, read_weights
 
 _FROZEN = ("conv_stem.", "blocks.0.", "blocks.1.")  # half of the time, little of the knowledge
@@ -139,14 +140,14 @@ def run(data: Path, config: RegionConfig, out: Path) -> None:
         print(f"fold {fold}: {len(seen)} images to train on, {len(unseen)} left out", flush=True)
         nets = [train(seen, own, own.fold_steps, at / f"fold-{fold}") for own, at in members]
         folds.append(nets)
-        held.append(look(RegionEnsemble(nets), unseen, text))
+        held.append(look(Ensemble(nets), unseen, text))
     for fold, nets in zip(FOLDS, folds, strict=True):
         other = held[1 - fold]
         sources = [name for name, source in config.sources.items() if source.fold != fold]
         path = out / f"fold-{fold}.safetensors"
-        write_weights(RegionEnsemble(nets), other, other, sources, config, path)
+        write_weights(Ensemble(nets), other, other, sources, config, path)
     seen = [area for area in areas if not kept_back(area, areas, config)]
-    ensemble = RegionEnsemble(
+    ensemble = Ensemble(
         _whole(seen, own, at / "regions", start)
         for (own, at), start in zip(members, folds[0], strict=True)
     )

@@ -6,6 +6,7 @@ al., Nature Methods 2021), the logit of being inside a nucleus, and logits of th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import timm
@@ -83,6 +84,18 @@ def fold_norms(encoder: nn.Module) -> nn.Module:
                 convolution.bias = nn.Parameter(child.bias - child.running_mean * scale)
                 setattr(parent, name, getattr(child, "act", nn.Identity()))
     return encoder
+
+
+class Ensemble(nn.Module):
+    """The mean of what networks give that were trained differently."""
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """As each member's."""
+        return torch.stack([member(*inputs) for member in self.members]).mean(dim=0)
 
 
 class FlowNet(nn.Module):

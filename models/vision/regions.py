@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from torch.nn import functional
 from models.backend import Image, Quality, Region
 from models.memory import Memory
 from models.tiling import tiles
-from models.vision.net import STRIDE, fold_norms, plain_encoder
+from models.vision.net import STRIDE, Ensemble, fold_norms, plain_encoder
 from models.vision.weights import WEIGHTS, inference_dtype, read_figures, read_weights, ready
 
 WORKING_MPP = 1.0
@@ -102,18 +102,6 @@ class RegionNet(nn.Module):
         return cosine.float() * self.scale.exp() + self.bias
 
 
-class RegionEnsemble(nn.Module):
-    """The mean of the logits of networks that were trained differently."""
-
-    def __init__(self, members: Iterable[RegionNet]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, rgb: Tensor, text: Tensor) -> Tensor:
-        """As `RegionNet.forward`."""
-        return torch.stack([member(rgb, text) for member in self.members]).mean(dim=0)
-
-
 @dataclass(frozen=True)
 class Prompt:
     """What turns the logits of one concept into a mask; chosen on sources left out of training.
@@ -151,7 +139,7 @@ def encode(net: nn.Module, image: Image, text: Tensor) -> Logits:
     """Logits of `text` over the whole image, tile by tile.
 
     Args:
-        net: a `RegionNet` or `RegionEnsemble`, in evaluation mode.
+        net: a `RegionNet` or an `Ensemble` of them, in evaluation mode.
         image: any size.
         text: (K, `WIDTH`).
 
@@ -232,7 +220,7 @@ class TextRegions:
         self.sources: tuple[str, ...] = tuple(json.loads(read.settings["sources"]))
         self._text = read.tensors.pop("concepts")
         members = range(int(read.settings["members"]))
-        self.net = ready(RegionEnsemble(RegionNet() for _ in members), read.tensors, device)
+        self.net = ready(Ensemble(RegionNet() for _ in members), read.tensors, device)
         self.info = read.info("regions", "3")
         figures = read_figures(weights)
         kinds = {kind: taught for kind, taught in _SEEN_AS.items() if taught in self.prompts}

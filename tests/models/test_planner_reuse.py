@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from models.planner.reuse import without_repeats
 from models.planner.serialise import Turn, parse_plan, plan_lines
 
@@ -43,6 +45,37 @@ def test_an_argument_that_is_absent_null_or_empty_is_one() -> None:
         assert without_repeats([whole, box], thread) == [
             {"tool": "extract_boxes", "args": {"source": "$1"}}
         ]
+
+
+FAILED = (
+    *("segment: worker lost", "segment: timeout", "error: worker timed out after 60 s"),
+    *("FAILED: image could not be read", "request failed (memory), nothing was drawn"),
+    *("Zeitüberschreitung", "Netzwerkfehler", "erreur : délai dépassé", "tiempo agotado"),
+    *("ha fallat", "errore di rete", "falhou"),
+)
+WORKED = (
+    "tumor: present 0.9",
+    "done, no errors",
+    "mean count error 12%",
+    "ohne Fehler",
+    "sans erreur",
+)
+
+
+@pytest.mark.parametrize(
+    ("result", "again"), [(r, True) for r in FAILED] + [(r, False) for r in WORKED]
+)
+def test_what_failed_may_be_asked_for_again(result: str, again: bool) -> None:
+    thread = [Turn("outline the tumor", parse_plan("$1 segment tumor", 1), result)]
+    plan = parse_plan("$2 segment tumor", 2)
+    assert without_repeats(plan, thread) == (plan if again else [])
+
+
+def test_of_a_turn_only_what_failed_is_asked_for_again() -> None:
+    calls = parse_plan("$1 segment tumor\n$2 count lymphocyte in $1", 1)
+    thread = [Turn("count them in it", calls, "tumor: present 0.90; count_nuclei: worker lost")]
+    plan = parse_plan("$3 segment tumor\n$4 count lymphocyte in $3", 3)
+    assert plan_lines(without_repeats(plan, thread), 3) == ["$3 count lymphocyte in $1"]
 
 
 def test_which_tissue_it_is_and_whether_it_is_one_are_two_questions() -> None:

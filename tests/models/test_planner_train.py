@@ -17,7 +17,7 @@ from models.planner.tokens import PlanTokenizer
 from models.planner.train import run
 from models.planner.train.__main__ import main
 from models.planner.train.config import PlannerConfig
-from models.planner.train.packs import Packs
+from models.planner.train.packs import Packs, last_alone
 from tests.models.tiny_planner import LAYERS, tiny_base
 
 FOLDER = Path(run.__file__).parent
@@ -59,6 +59,17 @@ def test_what_is_learnt_is_every_plan_of_the_thread_and_nothing_else(tiny: Path)
         prompt_text(THREAD) + "$3 boxes $2<|im_end|>"
     )
     assert ids.count(tokenizer.end) == 2  # the user's own is plain text
+
+
+def test_of_a_written_thread_only_the_last_plan_is_learnt(tiny: Path) -> None:
+    tokenizer = PlanTokenizer(tiny / "tokenizer.json")
+    ids, own = tokenizer.example(THREAD, "$3 boxes $2")
+    learnt = [i for i, word in zip(ids, last_alone(own), strict=True) if word]
+    assert tokenizer.inner.decode(learnt, skip_special_tokens=False) == "$3 boxes $2<|im_end|>"
+    pack = Packs(3, 10, 400, tokenizer.example, written=1.0)[0]
+    starts = (pack["position_ids"][0] == 0).sum()
+    runs = (pack["logits_to_keep"].diff() > 1).sum() + 1
+    assert runs == starts, "one plan a thread"
 
 
 def test_packs_are_a_function_of_seed_and_number(tiny: Path) -> None:

@@ -8,9 +8,9 @@ from PIL import Image as Pillow
 from models import ontology
 from models.backend import Image, RegionBackend, array_digest
 from models.vision import regions as module
+from models.vision.net import Ensemble
 from models.vision.regions import (
     Prompt,
-    RegionEnsemble,
     RegionNet,
     TextRegions,
     encode,
@@ -152,7 +152,7 @@ def test_an_ensemble_gives_the_mean_of_its_members():
     rgb, text = torch.rand(1, 3, 32, 32), torch.randn(3, module.WIDTH)
     with torch.inference_mode():
         own = [net(rgb, text) for net in nets]
-        torch.testing.assert_close(RegionEnsemble(nets)(rgb, text), (own[0] + own[1]) / 2)
+        torch.testing.assert_close(Ensemble(nets)(rgb, text), (own[0] + own[1]) / 2)
 
 
 def test_the_info_pins_the_weights(backend):

@@ -42,6 +42,8 @@ class Example:
         tags: intent, language, register, noises.
         frame: the id of the frame that the words come from, or of the dialogue.
         group: names the examples that mean the same, where there are several.
+        sound: whether the plans of the earlier turns are right too; where a mistake is put right,
+            they are not.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Example:
     tags: tuple[str, ...]
     frame: str
     group: str | None = None
+    sound: bool = True
 
     def case(self) -> dict[str, Any]:
         """The example as a line of the contract's case format."""
@@ -95,6 +98,7 @@ def examples(seed: int, n: int, paraphrases: int = 1, written: float = 0.0) -> I
                     plan=one.plan,
                     tags=("written", language_of(one.instruction)),
                     frame=one.id,
+                    sound=False,
                 )
                 made += 1
             continue

@@ -23,6 +23,8 @@ from models.planner.words import language_of
 
 _TOLD_OF_ANOTHER = 0.6
 """How often what a thread is about is exchanged, where it can be."""
+_STEM = 4
+"""Two words sound alike that have so many first letters in common."""
 _NAMES = ("target", "cell_type")
 """Arguments that name what is looked for."""
 
@@ -88,8 +90,13 @@ def _turn(part: str) -> _Lines:
 def dialogues() -> Sequence[Dialogue]:
     """All threads of `dialogues/`."""
     folder = resources.files(__package__) / "dialogues"
-    files = sorted((file for file in folder.iterdir()), key=lambda file: file.name)
-    return [one for file in files for one in read(file.read_text("utf-8"), file.name[:-4])]
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return tuple(
+        one
+        for file in files
+        if file.name.endswith(".txt")
+        for one in read(file.read_text("utf-8"), file.name.removesuffix(".txt"))
+    )
 
 
 def told(rng: Random, one: Dialogue) -> Dialogue:
@@ -97,24 +104,28 @@ def told(rng: Random, one: Dialogue) -> Dialogue:
 
     Only in English, where nothing else in a sentence follows the noun; only what presumes no organ,
     for something else of its kind that can be counted or can't, like it; and only where every turn
-    that asks for it names it, and nothing else in the thread has its name in its own ("tumor",
+    that asks for it names it, and nothing else in the thread sounds like it ("tumor", "tumour",
     "tumor cell").
     """
     turns = [*((turn.instruction, turn.calls) for turn in one.history), (one.instruction, one.plan)]
     if any(language_of(text) != "en" for text, _ in turns):
         return one
     names = {name for _, calls in turns for name in _names(calls)}
+    whole = " ".join((*(text for text, _ in turns), *(turn.result for turn in one.history)))
     new: dict[str, Mention] = {}
     for name in sorted(names & _mentions().keys()):
         old = _mentions()[name]
         drawn = lexicon("en").mention(rng, old.kind, countable=old.countable, plain=True)
         other = _mentions().get(str(drawn.target))
-        said = all(_words(old).search(text) for text, calls in turns if name in _names(calls))
-        alone = sum(name in another for another in names) == 1
+        said = _words((name,))
+        rest = " ".join((said.sub(" ", whole), *(names - {name}))).lower()
+        named = all(said.search(text) for text, calls in turns if name in _names(calls))
         taken = names | {mention.target for mention in new.values()}
-        fresh = other and other.target not in taken
-        if other and fresh and said and alone and rng.random() < _TOLD_OF_ANOTHER:
+        fresh = other and other.target not in taken and name[:_STEM] not in rest
+        if other and fresh and named and rng.random() < _TOLD_OF_ANOTHER:
             new[name] = other
+    if not new:
+        return one
     history = [
         Turn(_retold(t.instruction, new), _renamed(t.calls, new), _retold(t.result, new))
         for t in one.history
@@ -135,23 +146,26 @@ def _mentions() -> Mapping[str, Mention]:
 
 
 @lru_cache(maxsize=4096)
-def _words(mention: Mention) -> re.Pattern[str]:
-    """What matches a mention, with the article before it."""
-    said = "|".join(map(re.escape, {mention.noun.text: 0, mention.noun.singular: 0}))
+def _words(names: tuple[str, ...]) -> re.Pattern[str]:
+    """What matches these names, in either number, with the article before it."""
+    nouns = (_mentions()[name].noun for name in names)
+    said = "|".join(re.escape(word) for noun in nouns for word in (noun.text, noun.singular))
     return re.compile(rf"\b(an? )?({said})\b", re.IGNORECASE)
 
 
 def _retold(text: str, new: Mapping[str, Mention]) -> str:
-    for name, other in new.items():
-        old = _mentions()[name].noun
+    def exchanged(match: re.Match[str]) -> str:
+        old = next(n for name in new if match[2].lower() in _both(n := _mentions()[name].noun))
+        noun = new[old.singular].noun
+        said = noun.text if match[2].lower() == old.text else noun.singular
+        article = ("an " if said[0] in "aeiou" else "a ") if match[1] else ""
+        return capital(article + said) if match[0][0].isupper() else article + said
 
-        def exchanged(match: re.Match[str], noun: Noun = other.noun, plural: str = old.text) -> str:
-            said = noun.text if match[2].lower() == plural else noun.singular
-            article = ("an " if said[0] in "aeiou" else "a ") if match[1] else ""
-            return capital(article + said) if match[0][0].isupper() else article + said
+    return _words(tuple(new)).sub(exchanged, text)
 
-        text = _words(_mentions()[name]).sub(exchanged, text)
-    return text
+
+def _both(noun: Noun) -> tuple[str, str]:
+    return noun.text.lower(), noun.singular.lower()
 
 
 def _renamed(calls: Sequence[Call], new: Mapping[str, Mention]) -> list[Call]:

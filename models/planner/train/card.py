@@ -36,12 +36,13 @@ def card(config: PlannerConfig, digest: str, start: str | None, tokens: int, los
 
 ## Training
 It went on from {began}.{frozen}
-Data: `models.planner.generate`, seed {config.seed}, of which {config.written:.0%} are threads of
-`dialogues/`, told of other structures where they can be, and no other comes twice; its words and
-plans are the project's own (Apache-2.0), and it refuses the instructions of `eval/cases`.
+Data: `models.planner.generate`, seed {config.seed}. {config.written:.0%} of it are threads of
+`dialogues/`, told of other structures where they can be; no other comes twice. Words and plans are
+the project's own (Apache-2.0); no instruction of `eval/cases` is taught.
 {config.steps} steps of {config.packs} rows of about {config.pack_tokens} tokens, {tokens:,} tokens
 in all; AdamW at {config.rate:g}, {config.warmup} steps of warm-up, the last {config.decay} towards
-zero; loss on the plan of every turn of a thread, at the end {loss:.4f} nats a token.
+zero; loss on the plan of every turn of a thread (of `dialogues/`, on the last one's alone), at the
+end {loss:.4f} nats a token.
 
 ## Retrain
 `python -m models.planner.train --config CONFIG --out DIR` with the values above; run again, it goes

@@ -65,7 +65,14 @@ class Packs(Dataset[dict[str, Tensor]]):
             for case in examples(hash((self.seed, number, part)), _DRAWN, written=self.written):
                 start = 1 + sum(len(turn.calls) for turn in case.history)
                 plan = "\n".join(plan_lines(case.plan, start))
-                yield self.encode(thread_text(case.history, case.instruction), plan)
+                ids, own = self.encode(thread_text(case.history, case.instruction), plan)
+                yield ids, own if case.sound else last_alone(own)
+
+
+def last_alone(own: list[bool]) -> list[bool]:
+    """`own` without the planner's words before those that it ends with: its last plan is left."""
+    start = len(own) - own[::-1].index(False)
+    return [False] * start + own[start:]
 
 
 def one(rows: list[Any]) -> Any:
