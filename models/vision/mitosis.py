@@ -24,7 +24,7 @@ from models.backend import (
     Quality,
 )
 from models.tiling import centroids
-from models.vision.net import ASSUMED_MPP, fold_norms, plain_encoder
+from models.vision.net import ASSUMED_MPP, Ensemble, fold_norms, plain_encoder
 from models.vision.nuclei import resize
 from models.vision.weights import WEIGHTS, read_figures, read_weights, ready
 
@@ -123,7 +123,7 @@ def shrunk(crops: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def scores(
-    net: MitosisNet,
+    net: nn.Module,
     rgb: npt.NDArray[np.uint8],
     centres: npt.NDArray[np.float64],
     side: int = SIDE,
@@ -131,7 +131,7 @@ def scores(
     """Logit of a mitotic figure at each of `centres`.
 
     Args:
-        net: in evaluation mode.
+        net: a `MitosisNet` or an `Ensemble` of them, in evaluation mode.
         rgb: uint8 (H, W, 3) at `WORKING_MPP`.
         centres: float (n, 2), rows and columns in px.
         side: of the crops, px.
@@ -149,7 +149,7 @@ def scores(
 
 
 def looks(
-    net: MitosisNet,
+    net: nn.Module,
     rgb: npt.NDArray[np.uint8],
     centres: npt.NDArray[np.float64],
     threshold: float = -np.inf,
@@ -157,7 +157,7 @@ def looks(
     """Mean of the `scores` over all `SIDES`: float32 (n,), minus infinity at the image's edge.
 
     Args:
-        net: in evaluation mode.
+        net: as for `scores`.
         rgb: uint8 (H, W, 3) at `WORKING_MPP`.
         centres: float (n, 2), rows and columns in px.
         threshold: from where it matters; what is far below at the first look gets no other.
@@ -181,7 +181,7 @@ class MitoticFigures:
     Attributes:
         info: name, licence, checksums of its weights and of those that found the nuclei.
         cells: `FIGURE` and its measured quality.
-        net: the network, in evaluation mode.
+        net: the networks, in evaluation mode.
         threshold: logit from which a nucleus is a figure.
     """
 
@@ -194,9 +194,10 @@ class MitoticFigures:
             device: as torch names it; by default CUDA where there is one, else the CPU.
         """
         read = read_weights(weights)
-        self.net = ready(MitosisNet(), read.tensors, device)
+        members = range(int(read.settings["members"]))
+        self.net = ready(Ensemble(MitosisNet() for _ in members), read.tensors, device)
         self.threshold = float(read.settings["threshold"])
-        own = read.info("mitosis", "1")
+        own = read.info("mitosis", "2")
         self.info = replace(
             own,
             version=f"{own.version} on {nuclei.info.name} {nuclei.info.version}",

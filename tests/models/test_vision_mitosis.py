@@ -18,6 +18,7 @@ from models.train.mitosis import Batches, colour, looked_at
 from models.train.pictures import Marked, Picture, split
 from models.vision import mitosis as module
 from models.vision.mitosis import FIGURE, SIDE, MitosisNet, MitoticFigures, cut, scores
+from models.vision.net import Ensemble
 
 CONFIG = MitosisConfig(
     seed=1,
@@ -32,6 +33,7 @@ CONFIG = MitosisConfig(
     average=0.5,
     checkpoint_every=1,
     holdout=3,
+    marked_seeds=[1, 2],
     marked_steps=2,
     marked_rate=0.5,
     figures={"patches": "CC0"},
@@ -64,10 +66,10 @@ def squares(mpp):
 
 def backend(tmp_path, threshold):
     torch.manual_seed(0)
-    net = MitosisNet()
+    net = Ensemble([MitosisNet()])
     half = {name: value.half().contiguous() for name, value in net.state_dict().items()}
     path = tmp_path / "mitosis.safetensors"
-    save_file(half, path, {"threshold": str(threshold), "licence": "made"})
+    save_file(half, path, {"threshold": str(threshold), "members": "1", "licence": "made"})
     return MitoticFigures(Squares(), path, device="cpu")
 
 
@@ -282,7 +284,7 @@ def test_a_short_training_runs_resumes_and_ships_weights_that_load(tmp_path, mon
         assert all(torch.equal(again[name], weights[name]) for name in weights)
     loaded = [MitoticFigures(Squares(), tmp_path / file, device="cpu") for file in files]
     assert loaded[0].info.licence == "made"
-    states = [one.net.state_dict()["head.1.weight"] for one in loaded]
+    states = [one.net.state_dict()["members.0.head.1.weight"] for one in loaded]
     assert not torch.equal(states[0], states[1])
     card = (tmp_path / "mitosis.md").read_text("utf-8")
     assert "| patches | 8 | 8 | " in card

@@ -23,6 +23,9 @@ def run(
     n: Annotated[int, typer.Option("--n", min=1, help="How many examples.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same examples.")] = 0,
     paraphrases: Annotated[int, typer.Option(min=1, help="Wordings of each intent.")] = 1,
+    written: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of those that were written one by one.")
+    ] = 0.0,
     out: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
     report: Annotated[bool, typer.Option(help="Measure the diversity instead.")] = False,
     expanded: Annotated[
@@ -34,7 +37,7 @@ def run(
     ] = "eval.expand:verifier",
 ) -> None:
     """Print examples, or a report on them, or a language model's verified variants of them."""
-    made = examples(seed, n, paraphrases)
+    made = examples(seed, n, paraphrases, written)
     if report:
         for line in diversity(made).lines():
             typer.echo(line)

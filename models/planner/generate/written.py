@@ -1,8 +1,10 @@
 """Threads that were written one by one, and told again of other structures and organs.
 
-`dialogues/*.txt` holds them in the planner's own form: a blank line between two threads, the last
-plan of each being what is right. The frames can't say everything that people say; these show how
-they say it, and what they say it of is exchanged where that is safe.
+`dialogues/*.txt` holds them in the planner's own form, a blank line between two threads, the last
+plan of each being what is right; a file an author. The authors are language models that were told
+the contract's rules and a kind of user, and saw neither the frames nor any test case. Frames can't
+say everything that people say; these show how they say it, and what they say it of is exchanged
+where that is safe.
 """
 
 from __future__ import annotations
