@@ -25,7 +25,7 @@ from models.planner.spelling import mended
 
 WEIGHT = 0.4
 """What a nat of the outline's likelihood counts beside one of the model's."""
-RULES = 3.0
+RULES = 1.0
 """Margin of the rules planner's plan, in nats."""
 OUTLINE = 1.0
 """Margin of a plan with a likely outline, in nats."""

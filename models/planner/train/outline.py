@@ -97,6 +97,13 @@ def fit(
     return net.eval()
 
 
+def mean(net: OutlineNet, start: OutlineNet, share: float) -> OutlineNet:
+    """`net` with `share` of the weights of the one that it went on from."""
+    began = start.state_dict()
+    net.load_state_dict({k: v.lerp(began[k].to(v), share) for k, v in net.state_dict().items()})
+    return net
+
+
 def right(net: OutlineNet, cases: Sequence[Case]) -> float:
     """The share of `cases` whose outline is the one that the network finds the likeliest."""
     same = 0
@@ -118,17 +125,25 @@ def main(
     start: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Weights to go on from.")
     ] = None,
+    start_share: Annotated[
+        float, typer.Option(min=0, max=1, help="How much of these stays in what is written.")
+    ] = 0.0,
 ) -> None:
     """Train the network that tells a plan's outline; minutes on one core."""
     out.mkdir(parents=True, exist_ok=True)
     held_back = list(itertools.islice(draw(hash((seed, "held back"))), _HELD_BACK))
     seen = list(itertools.islice(draw(seed, written), count))
     net = fit(seen, epochs, rate, seed, start)
+    if start:
+        net = mean(net, Outliner(start).net, start_share)
     with torch.inference_mode():
         loss, share = float(surprise(net, held_back)), right(net, held_back)
     path = out / "outline.safetensors"
     run = f"--count {count} --epochs {epochs} --rate {rate:g} --seed {seed} --written {written:g}"
-    runs = [*_runs(start), f"{run} --start WEIGHTS"] if start else [run]
+    runs = [run]
+    if start:
+        kept = f" --start-share {start_share:g}" if start_share else ""
+        runs = [*_runs(start), f"{run} --start WEIGHTS{kept}"]
     metadata = {"licence": "Apache-2.0", "runs": "\n".join(runs)}
     save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, path, metadata)
     path.chmod(0o644)
