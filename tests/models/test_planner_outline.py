@@ -166,6 +166,12 @@ def test_training_learns_and_writes_weights_that_load(
     assert after.of(count) == pytest.approx(opinion.of(count), abs=0.01)
     card = (tmp_path / "on" / "outline.md").read_text(encoding="utf-8")
     assert card.index(run) < card.index("--seed 6 --start WEIGHTS")
+    kept = {"count": 128, "epochs": 1, "seed": 7, "rate": 0.1, "written": 1.0, "start_share": 1.0}
+    training.main(tmp_path / "kept", **kept, start=tmp_path / "outline.safetensors")
+    same = Outliner(tmp_path / "kept" / "outline.safetensors").read("> count nuclei", 1)
+    assert same.of(count) == pytest.approx(opinion.of(count), abs=0.01), "all of the start stays"
+    card = (tmp_path / "kept" / "outline.md").read_text(encoding="utf-8")
+    assert "--seed 7 --written 1 --start WEIGHTS --start-share 1" in card
 
 
 def test_a_network_reads_each_thread_of_a_batch_alone() -> None:

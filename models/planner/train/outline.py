@@ -139,7 +139,8 @@ def main(
     with torch.inference_mode():
         loss, share = float(surprise(net, held_back)), right(net, held_back)
     path = out / "outline.safetensors"
-    run = f"--count {count} --epochs {epochs} --rate {rate:g} --seed {seed} --written {written:g}"
+    run = f"--count {count} --epochs {epochs} --rate {rate:g} --seed {seed}"
+    run += f" --written {written:g}" if written else ""
     runs = [run]
     if start:
         kept = f" --start-share {start_share:g}" if start_share else ""
