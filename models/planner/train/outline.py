@@ -131,7 +131,7 @@ def main(
 ) -> None:
     """Train the network that tells a plan's outline; minutes on one core."""
     out.mkdir(parents=True, exist_ok=True)
-    held_back = list(itertools.islice(draw(hash((seed, "held back"))), _HELD_BACK))
+    held_back = list(itertools.islice(draw(~seed), _HELD_BACK))
     seen = list(itertools.islice(draw(seed, written), count))
     net = fit(seen, epochs, rate, seed, start)
     if start:
