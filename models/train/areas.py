@@ -20,6 +20,7 @@ from torch.nn import functional
 from models.train.augment import degrade, jitter_stain, retint, tint
 from models.train.config import RegionConfig, RegionSource
 from models.train.settled import settled, typed_nuclei
+from models.vision.features import as_float
 from models.vision.regions import OUT_STRIDE, WORKING_MPP
 from models.vision.text import embed, phrases
 
@@ -210,10 +211,6 @@ def kept_back(area: Area, areas: Sequence[Area], config: RegionConfig) -> bool:
     return last and fold_of(area, areas, config) == 0
 
 
-def _picture(rgb: npt.NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float() / 255
-
-
 def cut(
     area: Area, side: int, mpp: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -235,7 +232,7 @@ def cut(
     pad = ((above, native - rows - above), (before, native - columns - before))
     rgb = np.pad(area.rgb[window], (*pad, (0, 0)), mode="symmetric")
     mask = np.pad(area.mask[window], pad, constant_values=_NOWHERE)
-    picture = _picture(rgb)[None]
+    picture = as_float(rgb)[None]
     picture = functional.interpolate(picture, (side, side), mode="bilinear", antialias=True)[0]
     picture = picture.clamp(0, 1)
     half = side // OUT_STRIDE
@@ -266,7 +263,7 @@ class Batches(torch.utils.data.Dataset[Sample]):
         wordings = [phrases(concept) for concept in config.concepts]
         lengths = [len(own) for own in wordings]
         tinted = self.sources if config.retinted else []
-        self.tints = [tint(_picture(area.rgb[::8, ::8])) for own in tinted for area in own]
+        self.tints = [tint(as_float(area.rgb[::8, ::8])) for own in tinted for area in own]
         self.phrases = embed(tuple(text for own in wordings for text in own)).split(lengths)
 
     def __len__(self) -> int:

@@ -18,10 +18,10 @@ from torchvision.io import decode_jpeg, encode_jpeg
 from torchvision.transforms.functional import gaussian_blur
 
 from models.train.fields import UNTYPED, Field, unpack_flow
+from models.vision.features import as_float
 from models.vision.net import WORKING_MPP
 
 _STAINS = torch.tensor(rgb_from_hed, dtype=torch.float32)  # rows: haematoxylin, eosin, residual
-_STAINED = 0.1  # mean optical density of a stained pixel, at the least
 _ZOOM_SPREAD = 0.25
 _ZOOM_RANGE = (0.6, 1.6)
 
@@ -67,7 +67,7 @@ def cut(field: Field, side: int, zoom: float, rng: np.random.Generator) -> Sampl
     planes = np.pad(planes, ((0, 0), *pad))
     kind = np.pad(field.kinds[window], pad, constant_values=UNTYPED)
     size = (side, side)
-    picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+    picture = as_float(rgb)[None]
     picture = functional.interpolate(picture, size, mode="bilinear", antialias=True)[0].clamp(0, 1)
     dense = functional.interpolate(
         torch.from_numpy(planes)[None], size, mode="bilinear", antialias=True
@@ -108,16 +108,24 @@ def jitter_stain(rgb: Tensor, rng: np.random.Generator, strength: float = 1.0) -
     return ((out - 0.5) * contrast + 0.5 + light).clamp(0, 1)
 
 
-def tint(rgb: Tensor) -> Tensor:
-    """Mean optical density of the stained pixels of `rgb` (3, H, W; 0..1), a channel: (3,)."""
+def tint(rgb: Tensor, least: float = 0.1) -> Tensor:
+    """Mean optical density of the stained pixels of `rgb` (3, H, W; 0..1), a channel: (3,).
+
+    Stained is a pixel with a mean optical density of more than `least`.
+    """
     density = -torch.log(rgb.clamp_min(1 / 255)).flatten(1)
-    stained = density[:, density.mean(dim=0) > _STAINED]
-    return stained.mean(dim=1) if stained.shape[1] else density.mean(dim=1).clamp_min(_STAINED)
+    stained = density[:, density.mean(dim=0) > least]
+    return stained.mean(dim=1) if stained.shape[1] else density.mean(dim=1).clamp_min(least)
 
 
-def retint(rgb: Tensor, towards: Tensor, share: float) -> Tensor:
-    """`rgb` (3, H, W; 0..1) with its `tint` moved by `share` (0..1) to another's; white stays."""
-    gain = (towards / tint(rgb)).clamp(0.4, 2.5) ** share
+def towards(own: Tensor, other: Tensor, share: float) -> Tensor:
+    """What moves densities of the tint `own` by `share` (0..1) to `other`: their factors, (3,)."""
+    return (other / own).clamp(0.4, 2.5) ** share
+
+
+def retint(rgb: Tensor, other: Tensor, share: float) -> Tensor:
+    """`rgb` (3, H, W; 0..1) with its `tint` moved by `share` (0..1) to another; white stays."""
+    gain = towards(tint(rgb), other, share)
     density = -torch.log(rgb.clamp_min(1 / 255)) * gain[:, None, None]
     return torch.exp(-density).clamp(0, 1)
 

@@ -182,8 +182,7 @@ class LastSteps(_Config):
 
     Attributes:
         steps: how many.
-        decay: as in `Schedule`; the rate rises again, for more of them than there are steps to a
-            part of what it was.
+        decay: as in `Schedule`: the rate starts again, at `steps / decay` of its peak.
         weights: of the sources that are drawn more or less often now.
     """
 

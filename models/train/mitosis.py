@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from models.train.augment import degrade, jitter_stain
+from models.train.augment import degrade, jitter_stain, tint, towards
 from models.train.config import MitosisConfig
 from models.train.loop import Terms, adapted_encoder, fit
 from models.train.pictures import EDGE, Picture, split
+from models.vision.features import as_float
 from models.vision.mitosis import SIDE, MitosisNet, cut, looks, scores, shrunk, trunk_of
 from models.vision.net import Ensemble
 
@@ -53,9 +54,7 @@ _ZOOM = (0.9, 1.7)
 
 def colour(rgb: npt.NDArray[np.uint8]) -> Tensor:
     """Mean optical density (3,) of the tissue of a picture."""
-    density = -np.log(np.maximum(rgb, 1).reshape(-1, 3) / 255)
-    tissue = density[density.mean(axis=1) > 0.15]
-    return torch.tensor((tissue if len(tissue) else density + 0.15).mean(axis=0)).float()
+    return tint(as_float(rgb), 0.15)
 
 
 def augmented(
@@ -79,7 +78,7 @@ def augmented(
         at = int((y, x)[edge // 2])
         bounds[edge] = min(bounds[edge], at + near) if edge % 2 else max(bounds[edge], at - near)
     crop = cut(rgb, (y, x), side, (bounds[0], bounds[1], bounds[2], bounds[3]))
-    picture = shrunk(torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255)[0]
+    picture = shrunk(as_float(crop)[None])[0]
     picture = picture.clamp(1e-3, 1).rot90(int(rng.integers(4)), (1, 2)) ** gain[:, None, None]
     if rng.random() < 0.5:
         picture = picture.flip(-1)
@@ -176,6 +175,12 @@ class Batches(Dataset[Crops]):
         weights = np.concatenate(chances)
         return Pool(count, figure, places, None if figure else weights / weights.sum())
 
+    def seeded(self, seed: int) -> Batches:
+        """The same pictures, drawn with another seed."""
+        other = copy.copy(self)
+        other.config = self.config.model_copy(update={"seed": seed})
+        return other
+
     def __getitem__(self, step: int) -> Crops:
         """Half figures, half other nuclei."""
         rng = np.random.default_rng([self.config.seed, step])
@@ -201,7 +206,7 @@ class Batches(Dataset[Crops]):
             return torch.ones(3)
         source = list(self._sources.values())[int(rng.integers(len(self._sources)))]
         other = self._colours[source[int(rng.integers(len(source)))]]
-        return (other / self._colours[index]).clamp(0.4, 2.5) ** rng.uniform(0.5, 1.0)
+        return towards(self._colours[index], other, rng.uniform(0.5, 1.0))
 
 
 def _loss(net: nn.Module, batch: Crops) -> Terms:
@@ -295,11 +300,10 @@ def go_on(
     """
     seen = [looks(start, picture.rgb, picture.others) for picture in marked]
     rates = {name: getattr(config, name) * config.marked_rate for name in ("rate", "encoder_rate")}
-    rates["decay"] = config.marked_steps // 2
+    own = config.model_copy(update={"decay": config.marked_steps // 2, **rates})
+    batches = Batches([*pictures, *marked], own, [*logits, *seen])
     members = []
     for number, seed in enumerate(config.marked_seeds):
-        own = config.model_copy(update={"seed": seed, **rates})
-        batches = Batches([*pictures, *marked], own, [*logits, *seen])
-        path = out.with_name(f"{out.name}-{number}")
-        members.append(_fitted(copy.deepcopy(start), batches, config.marked_steps, own, path))
+        drawn, path = batches.seeded(seed), out.with_name(f"{out.name}-{number}")
+        members.append(_fitted(copy.deepcopy(start), drawn, config.marked_steps, own, path))
     return Ensemble(members).eval()

@@ -24,9 +24,9 @@ from models.backend import (
     Quality,
 )
 from models.tiling import centroids
-from models.vision.net import ASSUMED_MPP, Ensemble, fold_norms, plain_encoder
+from models.vision.net import ASSUMED_MPP, fold_norms, plain_encoder
 from models.vision.nuclei import resize
-from models.vision.weights import WEIGHTS, read_figures, read_weights, ready
+from models.vision.weights import WEIGHTS, ensemble, read_figures, read_weights
 
 WORKING_MPP = 0.25
 """µm/px that the network sees: 40x."""
@@ -194,8 +194,7 @@ class MitoticFigures:
             device: as torch names it; by default CUDA where there is one, else the CPU.
         """
         read = read_weights(weights)
-        members = range(int(read.settings["members"]))
-        self.net = ready(Ensemble(MitosisNet() for _ in members), read.tensors, device)
+        self.net = ensemble(MitosisNet, read, device)
         self.threshold = float(read.settings["threshold"])
         own = read.info("mitosis", "2")
         self.info = replace(

@@ -18,8 +18,8 @@ from torch.nn import functional
 from models.backend import Image, Quality, Region
 from models.memory import Memory
 from models.tiling import tiles
-from models.vision.net import STRIDE, Ensemble, fold_norms, plain_encoder
-from models.vision.weights import WEIGHTS, inference_dtype, read_figures, read_weights, ready
+from models.vision.net import STRIDE, fold_norms, plain_encoder
+from models.vision.weights import WEIGHTS, ensemble, inference_dtype, read_figures, read_weights
 
 WORKING_MPP = 1.0
 """µm/px that training crops are centred on: regions need more context than nuclei."""
@@ -219,8 +219,7 @@ class TextRegions:
         self.prompts = {name: Prompt(**prompt) for name, prompt in prompts.items()}
         self.sources: tuple[str, ...] = tuple(json.loads(read.settings["sources"]))
         self._text = read.tensors.pop("concepts")
-        members = range(int(read.settings["members"]))
-        self.net = ready(Ensemble(RegionNet() for _ in members), read.tensors, device)
+        self.net = ensemble(RegionNet, read, device)
         self.info = read.info("regions", "3")
         figures = read_figures(weights)
         kinds = {kind: taught for kind, taught in _SEEN_AS.items() if taught in self.prompts}

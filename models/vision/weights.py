@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from models.backend import BackendInfo, Quality
 from models.planner.fetch import file_sha256
+from models.vision.net import Ensemble
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Folder of the shipped weights; each `NAME.safetensors` has its card, `NAME.md`."""
@@ -76,6 +78,12 @@ def ready(net: N, tensors: dict[str, Tensor], device: str = "") -> N:
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     net.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net
+
+
+def ensemble(member: Callable[[], nn.Module], read: Weights, device: str = "") -> Ensemble:
+    """The networks of a file that holds several, as `ready` gives one; `member` makes one."""
+    members = range(int(read.settings["members"]))
+    return ready(Ensemble(member() for _ in members), read.tensors, device)
 
 
 def read_figures(path: Path) -> dict[str, Quality]:

@@ -9,14 +9,7 @@ from models import ontology
 from models.backend import Image, RegionBackend, array_digest
 from models.vision import regions as module
 from models.vision.net import Ensemble
-from models.vision.regions import (
-    Prompt,
-    RegionNet,
-    TextRegions,
-    encode,
-    evidence,
-    outline,
-)
+from models.vision.regions import Prompt, RegionNet, TextRegions, encode, evidence, outline
 from models.vision.weights import WEIGHTS, read_weights
 from tools.segment import PRESENT_FROM
 

@@ -59,33 +59,22 @@ def read(text: str, name: str) -> Iterator[Dialogue]:
         ValueError: a thread isn't in this form; the message names it.
     """
     for place, block in enumerate(re.split(r"\n\s*\n", text.strip()), 1):
-        turns = [_turn(part) for part in re.split(r"^> ", block, flags=re.MULTILINE)[1:]]
-        if not block.startswith("> ") or not turns or turns[-1].result:
-            raise ValueError(f"{name}, thread {place}: the last turn must be a plan alone")
+        turns: list[Turn] = []
         number = 1
-        history = []
-        for turn in turns:
+        for part in re.split(r"^> ", block, flags=re.MULTILINE)[1:]:
+            instruction, *lines = part.strip().split("\n")
+            ended = bool(lines) and lines[-1].startswith("= ")
+            result = lines.pop().removeprefix("= ") if ended else ""
             try:
-                calls = parse_plan("\n".join(turn.calls), number)
+                calls = parse_plan("\n".join(lines), number)
             except ValueError as error:
                 raise ValueError(f"{name}, thread {place}: {error}") from error
             number += len(calls)
-            history.append(Turn(turn.instruction, calls, turn.result))
-        *earlier, last = history
+            turns.append(Turn(instruction, calls, result))
+        if not block.startswith("> ") or not turns or turns[-1].result:
+            raise ValueError(f"{name}, thread {place}: the last turn must be a plan alone")
+        *earlier, last = turns
         yield Dialogue(f"{name}-{place}", tuple(earlier), last.instruction, tuple(last.calls))
-
-
-@dataclass(frozen=True)
-class _Lines:
-    instruction: str
-    calls: list[str]
-    result: str
-
-
-def _turn(part: str) -> _Lines:
-    instruction, *rest = part.strip().split("\n")
-    result = rest.pop().removeprefix("= ") if rest and rest[-1].startswith("= ") else ""
-    return _Lines(instruction, rest, result)
 
 
 @lru_cache(maxsize=1)

@@ -19,6 +19,7 @@ from models.planner.generate import examples
 from models.planner.outline import Outline
 from models.planner.outliner import BUCKETS, Opinion, OutlineNet, Outliner, classes, tokens
 from models.planner.serialise import TEMPLATE, thread_text
+from models.planner.train.means import mean
 
 _BATCH = 128
 _ALIKE = 8  # tokens by which the lengths of a batch's threads differ, at the most
@@ -97,13 +98,6 @@ def fit(
     return net.eval()
 
 
-def mean(net: OutlineNet, start: OutlineNet, share: float) -> OutlineNet:
-    """`net` with `share` of the weights of the one that it went on from."""
-    began = start.state_dict()
-    net.load_state_dict({k: v.lerp(began[k].to(v), share) for k, v in net.state_dict().items()})
-    return net
-
-
 def right(net: OutlineNet, cases: Sequence[Case]) -> float:
     """The share of `cases` whose outline is the one that the network finds the likeliest."""
     same = 0
@@ -135,7 +129,8 @@ def main(
     seen = list(itertools.islice(draw(seed, written), count))
     net = fit(seen, epochs, rate, seed, start)
     if start:
-        net = mean(net, Outliner(start).net, start_share)
+        began = Outliner(start).net.state_dict()
+        net.load_state_dict(mean(net.state_dict(), began, start_share))
     with torch.inference_mode():
         loss, share = float(surprise(net, held_back)), right(net, held_back)
     path = out / "outline.safetensors"

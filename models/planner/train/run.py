@@ -23,6 +23,7 @@ from models.planner.fetch import file_sha256
 from models.planner.tokens import PlanTokenizer
 from models.planner.train.card import card
 from models.planner.train.config import PlannerConfig
+from models.planner.train.means import mean
 from models.planner.train.packs import Encode, Packs, one
 
 EMBEDDED = "embedded"
@@ -133,7 +134,7 @@ def ship(trainer: Trainer, config: PlannerConfig, out: Path) -> Path:
         weights = load_file(out / "peft" / "adapter_model.safetensors")
         if config.start:
             began = load_file(_PLANNER / config.start)
-            weights = {k: v.lerp(began[k].to(v), config.start_share) for k, v in weights.items()}
+            weights = mean(weights, began, config.start_share)
         metadata = {"licence": config.licence, "seed": str(config.seed), "steps": str(config.steps)}
         save_file({name: value.half() for name, value in weights.items()}, target, metadata)
         start = file_sha256(_PLANNER / config.start) if config.start else None
