@@ -23,15 +23,15 @@ from models.planner.outliner import Outliner
 from models.planner.serialise import Call, Turn, thread_text
 from models.planner.spelling import mended
 
-WEIGHT = 0.4
+WEIGHT = 0.3
 """What a nat of the outline's likelihood counts beside one of the model's."""
 RULES = 1.0
 """Margin of the rules planner's plan, in nats."""
-OUTLINE = 1.0
-"""Margin of a plan with a likely outline, in nats."""
+OUTLINE = -2.0
+"""Margin of a plan with a likely outline, in nats: below zero, since the model errs less often."""
 OUTLINES = 2
 """So many of the likeliest outlines are tried."""
-LEAST = 0.5
+LEAST = 3.0
 """How much likelier such an outline must be than that of the model's plan, in nats: the model
 writes another plan for it."""
 DECLINE = 2.0

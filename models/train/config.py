@@ -174,6 +174,8 @@ class RegionRun(_Config):
     steps: PositiveInt
     fold_steps: PositiveInt
     decay: PositiveInt
+    batch: PositiveInt
+    average: PositiveFloat
     retinted: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 

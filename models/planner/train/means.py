@@ -1,10 +1,26 @@
-"""A mean of two runs' weights."""
+"""`python -m models.planner.train.means`: the mean of several runs' weights.
+
+Runs that went on from the same weights, on other examples, are better together than each alone
+(after Wortsman et al., "Model soups", ICML 2022).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
 
+import typer
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from models.planner.fetch import file_sha256
+
+_FILES = ("adapter.safetensors", "outline.safetensors")
+_TOLD = ("Training", "Retrain")
+"""Sections of a card that say what is another run's own."""
 
 
 def mean(
@@ -15,3 +31,54 @@ def mean(
     It keeps what a short run forgets (after Wortsman et al., CVPR 2022).
     """
     return {name: own.lerp(start[name].to(own), share) for name, own in weights.items()}
+
+
+def main(
+    runs: Annotated[
+        list[Path], typer.Argument(exists=True, file_okay=False, help="Folders of the runs.")
+    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="For the weights and their card.")],
+) -> None:
+    """Write the mean of the adapters, or of the outline networks, of several runs."""
+    name = next((name for name in _FILES if all((run / name).is_file() for run in runs)), None)
+    if name is None or out.resolve() in [run.resolve() for run in runs]:
+        raise typer.BadParameter(f"each RUN holds {' or '.join(_FILES)}, and --out is none of them")
+    weights: dict[str, Tensor] = {}
+    for number, run in enumerate(runs, 1):
+        own = {key: value.float() for key, value in load_file(run / name).items()}
+        weights = mean(weights, own, 1 / number) if weights else own
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / name
+    metadata = _joined([_metadata(run / name) for run in runs])
+    save_file({key: value.half().contiguous() for key, value in weights.items()}, path, metadata)
+    path.chmod(0o644)
+    cards = [(run / name).with_suffix(".md").read_text(encoding="utf-8") for run in runs]
+    path.with_suffix(".md").write_text(_card(cards, file_sha256(path)), encoding="utf-8")
+    print(path)
+
+
+def _metadata(weights: Path) -> dict[str, str]:
+    with safe_open(weights, "pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _joined(own: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Metadata of all runs; where they differ, one after the other."""
+    return {key: "\nand\n".join(dict.fromkeys(one[key] for one in own)) for key in own[0]}
+
+
+def _card(cards: Sequence[str], digest: str) -> str:
+    """The first card, with the file's own digest, and what each run's says of its training."""
+    text = re.sub(r"SHA-256 `[0-9a-f]{64}`", f"SHA-256 `{digest}`", cards[0], count=1)
+    for title in _TOLD:
+        section = re.compile(rf"(?<=^## {title}\n).*?(?=\n\n## )", re.MULTILINE | re.DOTALL)
+        told = list(dict.fromkeys(section.findall("\n\n".join(cards))))
+        if len(told) > 1:
+            said = "\n\n".join(f"### Run {number}\n{one}" for number, one in enumerate(told, 1))
+            every = f"The mean of the weights of {len(cards)} runs.\n\n{said}"
+            text = text.replace(told[0], every, 1)
+    return text
+
+
+if __name__ == "__main__":
+    typer.run(main)

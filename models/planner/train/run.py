@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,10 @@ def encoder(folder: Path, config: PlannerConfig) -> Encode:
 
 def adapted(folder: Path, config: PlannerConfig) -> Any:
     """The base model with its LoRA matrices, those of `start` where there is one."""
-    four_bit = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        bnb_4bit_quant_storage=torch.bfloat16,  # FSDP shards one type alike
-    )
     base = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.bfloat16,
-        quantization_config=four_bit if config.quantised else None,
+        quantization_config=_four_bit() if config.quantised else None,
         device_map={"": PartialState().local_process_index} if torch.cuda.is_available() else None,
         # On a CPU the plain attention is the faster one by a factor for rows of this length.
         attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
@@ -97,6 +91,16 @@ def adapted(folder: Path, config: PlannerConfig) -> Any:
     return model
 
 
+def _four_bit() -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_quant_storage=torch.bfloat16,  # FSDP shards one type alike
+    )
+
+
 def arguments(config: PlannerConfig, out: Path) -> TrainingArguments:
     """The Trainer's settings for this machine and `config`."""
     return TrainingArguments(
@@ -111,6 +115,8 @@ def arguments(config: PlannerConfig, out: Path) -> TrainingArguments:
         weight_decay=0.0,
         max_grad_norm=1.0,
         bf16=True,
+        # A GPU is faster than one process draws examples; on a CPU the other cores train.
+        dataloader_num_workers=min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0,
         use_cpu=not torch.cuda.is_available(),
         seed=config.seed,
         data_seed=config.seed,
