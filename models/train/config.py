@@ -174,8 +174,8 @@ class RegionRun(_Config):
     steps: PositiveInt
     fold_steps: PositiveInt
     decay: PositiveInt
-    batch: PositiveInt
-    average: PositiveFloat
+    batch: PositiveInt | None = None
+    average: PositiveFloat | None = None
     retinted: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 

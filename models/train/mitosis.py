@@ -261,8 +261,8 @@ def train(
         out: folder for checkpoints and logs; what is there is gone on from.
 
     Returns:
-        The network with averaged weights, in evaluation mode, on the CPU; the pictures with the
-        negatives that were left, and their logits.
+        The network with averaged weights, in evaluation mode; the pictures with the negatives
+        that were left, and their logits.
     """
     halves = split(pictures, 2)
     kept: list[Picture] = []

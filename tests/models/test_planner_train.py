@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+import typer
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from models.planner.fetch import file_sha256
@@ -170,8 +171,6 @@ def test_the_70b_recipe_runs_on_a_tiny_model_of_its_architecture(
 def test_a_sharded_run_without_torchrun_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import typer
-
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(typer.BadParameter, match="torchrun"):
         main(tmp_path, FOLDER / "llama-70b.toml")
@@ -196,12 +195,14 @@ def test_the_mean_of_two_runs_tells_of_both(
     assert file_sha256(tmp_path / "mean" / "adapter.safetensors") in card
 
 
-@pytest.mark.parametrize("out", ["one", "empty"])
-def test_a_mean_of_nothing_or_over_a_run_is_refused(tmp_path: Path, out: str) -> None:
-    import typer
-
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "adapter.safetensors").touch(exist_ok=out == "one")
-    (tmp_path / "two").mkdir()
-    with pytest.raises(typer.BadParameter, match="each RUN holds"):
-        means.main([tmp_path / "one", tmp_path / "two"], tmp_path / out)
+def test_a_mean_of_nothing_over_a_run_or_of_unlike_runs_is_refused(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for rank, folder in enumerate(folders, 1):
+        folder.mkdir()
+        with pytest.raises(typer.BadParameter, match="each RUN holds"):
+            means.main(folders, tmp_path / "out")
+        save_file({"lora_A": torch.ones(rank, 4)}, folder / "adapter.safetensors")
+    with pytest.raises(typer.BadParameter, match="--out is none of them"):
+        means.main(folders, folders[0])
+    with pytest.raises(typer.BadParameter, match="other matrices"):
+        means.main(folders, tmp_path / "out")

@@ -24,13 +24,14 @@ _TOLD = ("Training", "Retrain")
 
 
 def mean(
-    weights: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float
+    weights: Mapping[str, Tensor], other: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:
-    """`weights` with `share` (0..1) of those that the run went on from.
+    """`weights` with `share` (0..1) of `other`'s.
 
-    It keeps what a short run forgets (after Wortsman et al., CVPR 2022).
+    A share of those that a run went on from keeps what a short run forgets (after Wortsman et al.,
+    CVPR 2022).
     """
-    return {name: own.lerp(start[name].to(own), share) for name, own in weights.items()}
+    return {name: own.lerp(other[name].to(own), share) for name, own in weights.items()}
 
 
 def main(
@@ -43,28 +44,27 @@ def main(
     name = next((name for name in _FILES if all((run / name).is_file() for run in runs)), None)
     if name is None or out.resolve() in [run.resolve() for run in runs]:
         raise typer.BadParameter(f"each RUN holds {' or '.join(_FILES)}, and --out is none of them")
+    files = [run / name for run in runs]
     weights: dict[str, Tensor] = {}
-    for number, run in enumerate(runs, 1):
-        own = {key: value.float() for key, value in load_file(run / name).items()}
+    for number, file in enumerate(files, 1):
+        own = {key: value.float() for key, value in load_file(file).items()}
+        if weights and _shapes(own) != _shapes(weights):
+            raise typer.BadParameter(f"{file} holds other matrices than {files[0]}")
         weights = mean(weights, own, 1 / number) if weights else own
     out.mkdir(parents=True, exist_ok=True)
     path = out / name
-    metadata = _joined([_metadata(run / name) for run in runs])
+    with safe_open(files[0], "pt") as first:
+        metadata = {"licence": (first.metadata() or {}).get("licence", "not stated")}
+    metadata["mean"] = ", ".join(f"SHA-256 {file_sha256(file)[:12]}" for file in files)
     save_file({key: value.half().contiguous() for key, value in weights.items()}, path, metadata)
     path.chmod(0o644)
-    cards = [(run / name).with_suffix(".md").read_text(encoding="utf-8") for run in runs]
+    cards = [file.with_suffix(".md").read_text(encoding="utf-8") for file in files]
     path.with_suffix(".md").write_text(_card(cards, file_sha256(path)), encoding="utf-8")
     print(path)
 
 
-def _metadata(weights: Path) -> dict[str, str]:
-    with safe_open(weights, "pt") as file:
-        return dict(file.metadata() or {})
-
-
-def _joined(own: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Metadata of all runs; where they differ, one after the other."""
-    return {key: "\nand\n".join(dict.fromkeys(one[key] for one in own)) for key in own[0]}
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in weights.items()}
 
 
 def _card(cards: Sequence[str], digest: str) -> str:
@@ -72,11 +72,11 @@ def _card(cards: Sequence[str], digest: str) -> str:
     text = re.sub(r"SHA-256 `[0-9a-f]{64}`", f"SHA-256 `{digest}`", cards[0], count=1)
     for title in _TOLD:
         section = re.compile(rf"(?<=^## {title}\n).*?(?=\n\n## )", re.MULTILINE | re.DOTALL)
-        told = list(dict.fromkeys(section.findall("\n\n".join(cards))))
-        if len(told) > 1:
-            said = "\n\n".join(f"### Run {number}\n{one}" for number, one in enumerate(told, 1))
-            every = f"The mean of the weights of {len(cards)} runs.\n\n{said}"
-            text = text.replace(told[0], every, 1)
+        told = [own for card in cards for own in section.findall(card)]
+        if len(set(told)) > 1:
+            said = "\n\n".join(f"### Run {number}\n{own}" for number, own in enumerate(told, 1))
+            made = "The mean of the weights of these runs (`python -m models.planner.train.means`)."
+            text = text.replace(told[0], f"{made}\n\n{said}", 1)
     return text
 
 

@@ -101,6 +101,12 @@ def _four_bit() -> BitsAndBytesConfig:
     )
 
 
+def _workers() -> int:
+    """Processes that draw examples: a GPU is faster than one; on a CPU the other cores train."""
+    cores = (os.cpu_count() or 1) // PartialState().num_processes
+    return max(1, min(8, cores - 1)) if torch.cuda.is_available() else 0
+
+
 def arguments(config: PlannerConfig, out: Path) -> TrainingArguments:
     """The Trainer's settings for this machine and `config`."""
     return TrainingArguments(
@@ -115,8 +121,7 @@ def arguments(config: PlannerConfig, out: Path) -> TrainingArguments:
         weight_decay=0.0,
         max_grad_norm=1.0,
         bf16=True,
-        # A GPU is faster than one process draws examples; on a CPU the other cores train.
-        dataloader_num_workers=min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0,
+        dataloader_num_workers=_workers(),
         use_cpu=not torch.cuda.is_available(),
         seed=config.seed,
         data_seed=config.seed,
