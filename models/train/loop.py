@@ -82,9 +82,7 @@ def _save(path: Path, **state: object) -> None:
 
 def _loader(batches: Dataset[Any], start: int, steps: int) -> Iterator[Any]:
     """The batches in order: on a GPU every core but one draws them, on a CPU the others train."""
-    workers = 1
-    if torch.cuda.is_available():
-        workers = max(1, len(os.sched_getaffinity(0)) - 1)
+    workers = max(1, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 1
     order = range(start, steps)
     return iter(
         DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=4)
