@@ -172,14 +172,14 @@ def _logits(net: nn.Module, rgb: npt.NDArray[np.uint8], text: Tensor) -> Logits:
     height, width = rgb.shape[:2]
     pad = ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
     padded = torch.from_numpy(np.pad(rgb, pad, mode="symmetric")).to(device)
-    x = padded.permute(2, 0, 1)[None].float() / 255
+    x, text = padded.permute(2, 0, 1)[None].float() / 255, text.to(device)
     dtype = inference_dtype(device)
     total = torch.zeros((), device=device)
     for number, look in enumerate(looks):
         way = (2, 3) if number % 2 else ()
         view = x.flip(way).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            total = total + look(view, text.to(device)).flip(way)[0]
+            total = total + look(view, text).flip(way)[0]
     mean = total / len(looks)
     rows, columns = -(-height // OUT_STRIDE), -(-width // OUT_STRIDE)
     logits: Logits = mean[:, :rows, :columns].cpu().numpy()

@@ -51,6 +51,7 @@ def main(
         if weights and _shapes(own) != _shapes(weights):
             raise typer.BadParameter(f"{file} holds other matrices than {files[0]}")
         weights = mean(weights, own, 1 / number) if weights else own
+    cards = [file.with_suffix(".md").read_text(encoding="utf-8") for file in files]
     out.mkdir(parents=True, exist_ok=True)
     path = out / name
     with safe_open(files[0], "pt") as first:
@@ -58,7 +59,6 @@ def main(
     metadata["mean"] = ", ".join(f"SHA-256 {file_sha256(file)[:12]}" for file in files)
     save_file({key: value.half().contiguous() for key, value in weights.items()}, path, metadata)
     path.chmod(0o644)
-    cards = [file.with_suffix(".md").read_text(encoding="utf-8") for file in files]
     path.with_suffix(".md").write_text(_card(cards, file_sha256(path)), encoding="utf-8")
     print(path)
 
